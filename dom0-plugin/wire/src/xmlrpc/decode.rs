@@ -99,7 +99,9 @@ pub fn decode_response(document: &str) -> Result<Response, DecodeError> {
             let fault = d.value_element()?;
             let code = match fault.member("faultCode") {
                 Some(Value::Int(code)) => *code,
-                Some(Value::String(code)) => code.parse().map_err(|_| d.error(Problem::BadScalar("faultCode")))?,
+                Some(Value::String(code)) => {
+                    code.parse().map_err(|_| d.error(Problem::BadScalar("faultCode")))?
+                }
                 _ => return Err(d.error(Problem::BadScalar("faultCode"))),
             };
             let message = fault.member("faultString").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -187,7 +189,9 @@ impl<'a> Decoder<'a> {
                 Event::GeneralRef(entity) => {
                     let resolved = match entity.resolve_char_ref() {
                         Ok(Some(c)) if is_xml_char(c) => c,
-                        Ok(Some(_)) | Err(_) => return Err(self.error(Problem::Forbidden("this character reference"))),
+                        Ok(Some(_)) | Err(_) => {
+                            return Err(self.error(Problem::Forbidden("this character reference")));
+                        }
                         Ok(None) => match entity.as_ref() {
                             "lt" => '<',
                             "gt" => '>',
@@ -205,7 +209,9 @@ impl<'a> Decoder<'a> {
                 Event::End(_) => Token::End,
                 Event::Eof => Token::Eof,
                 Event::DocType(_) => return Err(self.error(Problem::Forbidden("a DTD"))),
-                Event::PI(_) | Event::Decl(_) => return Err(self.error(Problem::Forbidden("a processing instruction"))),
+                Event::PI(_) | Event::Decl(_) => {
+                    return Err(self.error(Problem::Forbidden("a processing instruction")));
+                }
                 Event::Empty(_) => return Err(self.error(Problem::Syntax("empty element".to_owned()))),
             };
             return Ok(match text {
@@ -239,7 +245,8 @@ impl<'a> Decoder<'a> {
             }
             Event::Text(t) if t.trim_ascii().is_empty() => Ok(()),
             Event::DocType(_) => Err(self.error(Problem::Forbidden("a DTD"))),
-            _ => Err(self.error(Problem::Unexpected { expected: "an element", found: "something else".to_owned() })),
+            _ => Err(self
+                .error(Problem::Unexpected { expected: "an element", found: "something else".to_owned() })),
         }
     }
 

@@ -65,14 +65,19 @@ fn a_call_reads_back_as_it_was_written() {
         name: "iptables-save".to_owned(),
         params: vec![
             Value::from("OpaqueRef:x"),
-            Value::Struct(vec![("args".to_owned(), Value::from("a \"b\" <c> & d\r\n")), ("e".to_owned(), Value::from(""))]),
+            Value::Struct(vec![
+                ("args".to_owned(), Value::from("a \"b\" <c> & d\r\n")),
+                ("e".to_owned(), Value::from("")),
+            ]),
         ],
     };
     let text = encode_call(&call);
     let mut expected = call;
     // XML 1.0 §2.11: a reader turns CR LF into LF, as XAPI's and Python's do.
-    expected.params[1] =
-        Value::Struct(vec![("args".to_owned(), Value::from("a \"b\" <c> & d\n")), ("e".to_owned(), Value::from(""))]);
+    expected.params[1] = Value::Struct(vec![
+        ("args".to_owned(), Value::from("a \"b\" <c> & d\n")),
+        ("e".to_owned(), Value::from("")),
+    ]);
     assert_eq!(decode_call(&text), Ok(expected));
 }
 

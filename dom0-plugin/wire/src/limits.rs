@@ -1,0 +1,48 @@
+//! Every bound the two ends share, with its reason.
+
+/// Longest `argv[1]` the kernel hands to a program: `MAX_ARG_STRLEN` (32 pages) less the terminating NUL. XAPI passes
+/// the whole methodCall as that one argument and does not check (facts: execve fails with E2BIG, the caller sees
+/// `XENAPI_PLUGIN_FAILURE ["non-zero exit", "", ""]`).
+pub const ARGV_BYTES: usize = 131_071;
+
+/// Largest RPC body XAPI reads: `Constants.http_limit_max_rpc_size`.
+pub const RPC_BODY_BYTES: usize = 300 * 1024;
+
+/// Bytes assumed for the session reference when a call is measured. `OpaqueRef:` and a uuid are 46.
+pub const SESSION_BYTES: usize = 64;
+
+/// Largest input for a program, decoded. 500 VIFs with 100 rules of their own each are about 6 MB.
+pub const INPUT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most parts of one upload.
+pub const UPLOAD_PARTS: u32 = 64;
+
+/// Largest upload, encoded (the parts' `stdin` joined).
+pub const UPLOAD_BYTES: usize = UPLOAD_PARTS as usize * ARGV_BYTES;
+
+/// Seconds from an upload's first part to its last.
+pub const UPLOAD_SECONDS: u64 = 120;
+
+/// Most uploads staged at a time on one host, finished ones that are still remembered included.
+pub const UPLOADS: usize = 32;
+
+/// Most bytes staged at a time on one host, all uploads together.
+pub const STAGED_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Seconds a finished or expired upload's id is remembered, so that its reuse can be named.
+pub const UPLOAD_MEMORY_SECONDS: u64 = 600;
+
+/// Largest standard output of a program that is passed on. More is refused, never cut.
+pub const OUTPUT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Largest standard error of a program that is passed on. More is refused, never cut.
+pub const ERROR_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// Output shorter than this is not worth compressing.
+pub const COMPRESS_FROM_BYTES: usize = 1024;
+
+/// Seconds a call's time may differ from dom0's clock, unless `dom0.toml` says otherwise.
+pub const TIME_WINDOW_SECONDS: u64 = 120;
+
+/// Most nonces remembered at a time: a bound on the state directory, far above any real rate of calls.
+pub const NONCES: usize = 20_000;
