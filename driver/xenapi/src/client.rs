@@ -1,0 +1,207 @@
+//! A client for XAPI's XML-RPC over HTTPS.
+//!
+//! All clones of a [`Client`] share one session: it is opened by the first call, opened anew when XAPI has
+//! forgotten it (restart, idle time, change of the master), and closed by [`Client::logout`]. Calls go to the
+//! pool's master, found from whichever host is configured. Neither session nor password is ever part of an
+//! error, a log line or a `Debug` output.
+
+mod answer;
+mod calls;
+mod config;
+mod error;
+mod tls;
+mod transport;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drawbridge_wire::xmlrpc::Value;
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+pub use answer::AnswerError;
+pub use config::{ClientConfig, ConfigError, Tls};
+pub use error::CallError;
+pub use tls::{Fingerprint, InvalidFingerprint};
+
+use crate::error::Kind;
+use config::Endpoint;
+use transport::Transport;
+
+/// A client of one pool; cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    call_timeout: Duration,
+}
+
+struct Shared {
+    endpoint: Endpoint,
+    transport: Transport,
+    username: String,
+    password: SecretString,
+    originator: String,
+    /// Locked while logging in, so that many callers make one login.
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+/// An open session and the master that gave it.
+struct Session {
+    token: SecretString,
+    url: Url,
+}
+
+impl Client {
+    /// A client of the pool that `config` names. Nothing is sent before the first call.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the configuration cannot be used: among others `http://` without
+    /// [`Tls::PlainLoopback`], and a CA file without certificates.
+    pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
+        let endpoint = Endpoint::new(&config.url, &config.tls)?;
+        let transport = Transport::new(&config)?;
+        let ClientConfig { username, password, originator, call_timeout, .. } = config;
+        let session = Mutex::new(None);
+        let shared = Arc::new(Shared { endpoint, transport, username, password, originator, session });
+        Ok(Self { shared, call_timeout })
+    }
+
+    /// The same client, same session, with another limit on the time of a call: for those that take minutes.
+    #[must_use]
+    pub fn with_call_timeout(&self, call_timeout: Duration) -> Self {
+        Self { shared: Arc::clone(&self.shared), call_timeout }
+    }
+
+    /// Calls `method`; the session is put before `params`.
+    ///
+    /// Sent again, once, if XAPI refused it for its session or because the master has changed: both are
+    /// decided before XAPI does anything.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn call(&self, method: &str, params: Vec<Value>) -> Result<Value, CallError> {
+        let session = self.session().await?;
+        match self.call_in(&session, method, &params).await {
+            Err(error) if self.is_over(&session, &error) => {
+                tracing::debug!(method, reason = %error, "logging in again");
+                self.forget(&session).await;
+                let session = self.session().await?;
+                self.call_in(&session, method, &params).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Closes the session, if there is one; the next call opens another.
+    ///
+    /// # Errors
+    /// [`CallError`] if XAPI could not be told. The session is forgotten all the same; XAPI drops it after a day.
+    pub async fn logout(&self) -> Result<(), CallError> {
+        let Some(session) = self.shared.session.lock().await.take() else { return Ok(()) };
+        match self.call_in(&session, "session.logout", &[]).await {
+            Err(CallError::Api(error)) if error.kind() == Kind::SessionInvalid => Ok(()),
+            answer => answer.map(|_| ()),
+        }
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, CallError> {
+        let mut current = self.shared.session.lock().await;
+        if let Some(session) = &*current {
+            return Ok(Arc::clone(session));
+        }
+        let session = Arc::new(self.login().await?);
+        *current = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Drops `session`, unless another caller has replaced it already.
+    async fn forget(&self, session: &Arc<Session>) {
+        let mut current = self.shared.session.lock().await;
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            *current = None;
+        }
+    }
+
+    /// Whether after `error` only a new login helps, and the call has certainly not been carried out.
+    fn is_over(&self, session: &Session, error: &CallError) -> bool {
+        match error {
+            CallError::Api(error) => matches!(error.kind(), Kind::SessionInvalid | Kind::HostIsSlave { .. }),
+            // The master we were sent to is gone; the host we started from may know the new one.
+            CallError::Connect { .. } => session.url != *self.shared.endpoint.url(),
+            _ => false,
+        }
+    }
+
+    async fn call_in(&self, session: &Session, method: &str, params: &[Value]) -> Result<Value, CallError> {
+        let token = session.token.expose_secret();
+        let params = std::iter::once(token.into()).chain(params.iter().cloned()).collect();
+        let answer = self.shared.transport.call(&session.url, method, params, self.call_timeout).await;
+        answer.map_err(|error| error.without(token))
+    }
+
+    /// Logs in at the configured host, or at the master it names.
+    async fn login(&self) -> Result<Session, CallError> {
+        let Shared { endpoint, username, .. } = &*self.shared;
+        let configured = endpoint.url();
+        let (mut url, mut token) = (configured.clone(), self.login_at(configured).await);
+        if let Err(CallError::Api(error)) = &token
+            && let Kind::HostIsSlave { master } = error.kind()
+        {
+            url = endpoint.at(master).ok_or_else(|| CallError::BadMaster {
+                host: configured.authority().to_owned(),
+                address: master.to_owned(),
+            })?;
+            tracing::info!(
+                host = configured.authority(),
+                master = url.authority(),
+                "not the master, following"
+            );
+            token = self.login_at(&url).await;
+        }
+        match token {
+            Ok(token) => Ok(Session { token, url }),
+            Err(CallError::Api(error))
+                if matches!(error.kind(), Kind::AuthenticationFailed | Kind::PermissionDenied { .. }) =>
+            {
+                let host = url.authority().to_owned();
+                Err(CallError::Authentication { host, username: username.clone(), source: error })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn login_at(&self, url: &Url) -> Result<SecretString, CallError> {
+        const METHOD: &str = "session.login_with_password";
+        let Shared { transport, username, password, originator, .. } = &*self.shared;
+        let password = password.expose_secret();
+        let params =
+            vec![username.as_str().into(), password.into(), "1.0".into(), originator.as_str().into()];
+        let answer = transport.call(url, METHOD, params, self.call_timeout).await;
+        match answer.map_err(|error| error.without(password))? {
+            Value::String(token) if !token.is_empty() => Ok(token.into()),
+            other => Err(CallError::decode(METHOD, AnswerError::unexpected("a session", &other))),
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("url", &self.shared.endpoint.url().as_str())
+            .field("username", &self.shared.username)
+            .field("call_timeout", &self.call_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether `host` is an address of this very machine. Names do not count: who resolves them is not known.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_loopback())
+}
