@@ -1,1 +1,16 @@
-//! e2e
+//! The Lab: what needs real packets, or several parts of Drawbridge at once.
+//!
+//! Reading order: [`frame`] builds packets byte by byte, [`tap`] puts them on a link and takes them off,
+//! [`station`] is a place in the network one can send from, [`service`] answers there, [`probe`] asks one
+//! question ("does a TCP connection from here to there come up?"), [`flow`] keeps asking while rules change.
+
+pub mod flow;
+pub mod frame;
+pub mod probe;
+pub mod process;
+pub mod service;
+pub mod station;
+pub mod tap;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,32 @@
+use std::time::Duration;
+
+use super::Flow;
+use crate::station::Family;
+use crate::testing::{filter_input, pair};
+
+#[test]
+fn an_undisturbed_flow_loses_nothing() {
+    let (a, b) = pair();
+    for family in Family::BOTH {
+        for probe in [a.tcp(&b, 80, family), a.udp(&b, 53, family)] {
+            let flow = Flow::start(&probe).unwrap();
+            assert!(flow.alive(Duration::from_secs(2)), "{probe}");
+            std::thread::sleep(Duration::from_millis(50));
+            let report = flow.stop().unwrap();
+            assert!(report.answered > 5 && report.sent <= report.answered + 1, "{probe}: {report:?}");
+            assert_eq!(report.broken, None);
+        }
+    }
+}
+
+#[test]
+fn a_cut_flow_is_noticed() {
+    let (a, b) = pair();
+    let flows =
+        [a.tcp(&b, 80, Family::V4), a.udp(&b, 53, Family::V4)].map(|probe| Flow::start(&probe).unwrap());
+    filter_input(&b, "-A INPUT -j DROP");
+    for flow in flows {
+        assert!(!flow.alive(Duration::from_millis(200)));
+        assert!(flow.stop().unwrap().longest_gap >= Duration::from_millis(150));
+    }
+}
