@@ -1,0 +1,99 @@
+//! The iptables back end: compile a host's policy into chains, read chains back from iptables-save, and find the
+//! smallest restore input that turns one into the other.
+
+mod compile;
+mod diff;
+#[cfg(test)]
+mod fixtures;
+mod mark;
+mod observed;
+mod parse;
+mod render;
+mod rule;
+mod tree;
+
+pub use compile::{CompileError, compile};
+pub use diff::{Change, Plan};
+pub use mark::{Epoch, MARK_MASK, Mark};
+pub use observed::{BridgeNetfilter, HookJump, Observed, ObservedRule, ObservedTable};
+pub use parse::{ParseError, parse_save};
+pub use rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
+
+use std::collections::BTreeMap;
+
+use crate::ids::ChainName;
+use crate::model::Family;
+use crate::resolve::HostPolicy;
+
+/// The tables that hold chains of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Conntrack zones.
+    Raw,
+    /// What passes.
+    Filter,
+}
+
+impl Table {
+    /// Both, in the order in which a restore commits them.
+    pub const ALL: [Self; 2] = [Self::Raw, Self::Filter];
+
+    /// iptables' name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Filter => "filter",
+        }
+    }
+
+    /// The built-in chain from which packets come to ours.
+    #[must_use]
+    pub fn hook(self) -> &'static str {
+        match self {
+            Self::Raw => "PREROUTING",
+            Self::Filter => "FORWARD",
+        }
+    }
+}
+
+/// Chains with their rules.
+pub type Chains = BTreeMap<ChainName, Vec<Rule>>;
+
+/// What one host's kernel should hold, for one address family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Address family.
+    pub family: Family,
+    /// Our chains in `filter`; empty when the host has nothing to enforce.
+    pub filter: Chains,
+    /// Our chains in `raw`.
+    pub raw: Chains,
+}
+
+impl Ruleset {
+    /// The chains of one table.
+    #[must_use]
+    pub fn chains(&self, table: Table) -> &Chains {
+        match table {
+            Table::Raw => &self.raw,
+            Table::Filter => &self.filter,
+        }
+    }
+}
+
+/// What is to be changed on a host for one family.
+///
+/// `seed` is a number that only grows, such as a clock's seconds: it becomes the epoch of a host that has none. A host
+/// on which we have nothing and nothing to enforce is left alone; one that we were on keeps the frame of chains, since
+/// taking our jump away would hand every guest to dom0's own `REJECT`.
+///
+/// # Errors
+/// [`CompileError`]
+pub fn plan(host: &HostPolicy, family: Family, observed: &Observed, seed: u64) -> Result<Plan, CompileError> {
+    if host.attachments.is_empty() && host.guarded.is_empty() && observed.is_empty() {
+        return Ok(Plan::default());
+    }
+    let epoch = observed.epoch().unwrap_or_else(|| Epoch::seeded(seed));
+    Ok(diff::diff(observed, compile(host, family, epoch)?)?)
+}

@@ -1,0 +1,226 @@
+//! What holds for every filtered port, whatever its groups: source checks and the few protocols a guest cannot live
+//! without (design §3, egress 1 to 3, ingress 1 and 2).
+
+use ipnet::{IpNet, Ipv6Net};
+
+use super::{DEFAULT_VERDICT, Names, denial};
+use crate::ids::{ChainName, InvalidId, Mac};
+use crate::iptables::Chains;
+use crate::iptables::rule::{CtStates, Match, Rule, Target};
+use crate::model::{Direction, Family, Icmp, PortRange, Protocol};
+use crate::resolve::Attachment;
+
+/// ICMPv6 types (RFC 4443, 4861, 2710, 3810).
+mod icmpv6 {
+    pub(super) const MLD_QUERY: u8 = 130;
+    pub(super) const MLD_REPORT: u8 = 131;
+    pub(super) const MLD_DONE: u8 = 132;
+    pub(super) const ROUTER_SOLICITATION: u8 = 133;
+    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub(super) const NEIGHBOR_SOLICITATION: u8 = 135;
+    pub(super) const NEIGHBOR_ADVERTISEMENT: u8 = 136;
+    pub(super) const REDIRECT: u8 = 137;
+    pub(super) const MLDV2_REPORT: u8 = 143;
+}
+
+/// ICMP redirect (RFC 792).
+const ICMP_REDIRECT: u8 = 5;
+
+fn icmp6(kind: u8) -> [Match; 2] {
+    [Match::Protocol(Protocol::ICMPV6), Match::Icmpv6(Icmp { kind, code: None })]
+}
+
+fn udp(source: u16, destination: u16) -> Result<[Match; 3], InvalidId> {
+    let port = |p| PortRange::new(p, p).map_err(|_| InvalidId::new("port", &p.to_string(), "it is 0"));
+    Ok([
+        Match::Protocol(Protocol::UDP),
+        Match::SourcePorts(Protocol::UDP, port(source)?),
+        Match::DestinationPorts(Protocol::UDP, port(destination)?),
+    ])
+}
+
+/// `fe80::/10`
+fn link_local() -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10))
+}
+
+/// `dwb-guard`: no guest plays DHCP server or router, from whatever address. Falls through to the caller.
+pub(super) fn guard(family: Family) -> Result<Vec<Rule>, InvalidId> {
+    let forbidden: Vec<Vec<Match>> = match family {
+        Family::Ipv4 => vec![
+            udp(67, 68)?.into(),
+            vec![Match::Protocol(Protocol::ICMP), Match::Icmp(Icmp { kind: ICMP_REDIRECT, code: None })],
+        ],
+        Family::Ipv6 => {
+            vec![
+                udp(547, 546)?.into(),
+                icmp6(icmpv6::ROUTER_ADVERTISEMENT).into(),
+                icmp6(icmpv6::REDIRECT).into(),
+            ]
+        }
+    };
+    Ok(forbidden.into_iter().map(|matches| Rule::new(matches, DEFAULT_VERDICT)).collect())
+}
+
+/// The three chains of one filtered port, and for IPv6 the one that checks what it claims in ND.
+pub(super) fn port_chains(
+    attachment: &Attachment,
+    family: Family,
+    names: &Names,
+    chains: &mut Chains,
+) -> Result<(), InvalidId> {
+    let [vif, _] = attachment.interfaces();
+    let sources = attachment.port.sources(family);
+    let source_chain = ChainName::ours(&format!("s-{vif}"))?;
+    let rules = match family {
+        Family::Ipv4 => sources_v4(attachment.port.mac, &sources, names)?,
+        Family::Ipv6 => {
+            let claims = ChainName::ours(&format!("n-{vif}"))?;
+            chains.insert(claims.clone(), nd_claims(&sources));
+            sources_v6(&sources, claims, names)
+        }
+    };
+    chains.insert(source_chain, rules);
+
+    for (direction, label) in [(Direction::Egress, "o"), (Direction::Ingress, "i")] {
+        let passed = match direction {
+            Direction::Egress => names.to.clone(),
+            Direction::Ingress => names.accept.clone(),
+        };
+        let mut rules: Vec<Rule> = essentials(direction, family)?
+            .into_iter()
+            .map(|matches| Rule::new(matches, Target::Goto(passed.clone())))
+            .collect();
+        rules.push(Rule::new([Match::Conntrack(CtStates::INVALID, None)], DEFAULT_VERDICT));
+        let provider = match direction {
+            Direction::Egress => &names.provider_egress,
+            Direction::Ingress => &names.provider_ingress,
+        };
+        rules.push(Rule::always(Target::Jump(provider.clone())));
+        let mut groups = attachment.port.groups.clone();
+        groups.sort_unstable();
+        groups.dedup();
+        for group in &groups {
+            rules.push(Rule::always(Target::Jump(super::groups::chain(direction, group)?)));
+        }
+        rules.extend(denial(names));
+        chains.insert(ChainName::ours(&format!("{label}-{vif}"))?, rules);
+    }
+    Ok(())
+}
+
+/// §3 egress 1 for IPv4: the port's own addresses, and a DHCP client that has none yet.
+fn sources_v4(mac: Mac, sources: &[(Mac, IpNet)], names: &Names) -> Result<Vec<Rule>, InvalidId> {
+    let unspecified = Match::Source(host_net([0, 0, 0, 0].into()));
+    let broadcast = Match::Destination(host_net([255; 4].into()));
+    let discover = udp(68, 67)?.into_iter().chain([unspecified, broadcast, Match::MacSource(mac)]);
+    let mut rules = vec![Rule::new(discover, Target::Return)];
+    rules.extend(own(sources, names));
+    rules.push(Rule::always(DEFAULT_VERDICT));
+    Ok(rules)
+}
+
+/// §3 egress 1 for IPv6. Advertisements are judged by what they claim; from `::` only what address configuration
+/// needs passes (RFC 4862), and a solicitation from there claims its target.
+fn sources_v6(sources: &[(Mac, IpNet)], claims: ChainName, names: &Names) -> Vec<Rule> {
+    let mut macs: Vec<Mac> = sources.iter().map(|(mac, _)| *mac).collect();
+    macs.dedup();
+    let unspecified = Match::Source(host_net(std::net::Ipv6Addr::UNSPECIFIED.into()));
+    let mut rules = vec![Rule::new(icmp6(icmpv6::NEIGHBOR_ADVERTISEMENT), Target::Jump(claims.clone()))];
+    for mac in macs {
+        for kind in [
+            icmpv6::NEIGHBOR_SOLICITATION,
+            icmpv6::ROUTER_SOLICITATION,
+            icmpv6::MLD_REPORT,
+            icmpv6::MLDV2_REPORT,
+        ] {
+            let matches = icmp6(kind).into_iter().chain([unspecified.clone(), Match::MacSource(mac)]);
+            let target = if kind == icmpv6::NEIGHBOR_SOLICITATION {
+                Target::Goto(claims.clone())
+            } else {
+                Target::Return
+            };
+            rules.push(Rule::new(matches, target));
+        }
+    }
+    rules.extend(own(sources, names));
+    rules.push(Rule::always(DEFAULT_VERDICT));
+    rules
+}
+
+fn own<'a>(sources: &'a [(Mac, IpNet)], names: &'a Names) -> impl Iterator<Item = Rule> + 'a {
+    sources.iter().map(|(mac, net)| {
+        Rule::new([Match::Source(*net), Match::MacSource(*mac)], Target::Goto(names.guard.clone()))
+    })
+}
+
+fn host_net(address: std::net::IpAddr) -> IpNet {
+    IpNet::from(address)
+}
+
+/// ND targets the port may claim: RETURN for its own, else dropped.
+///
+/// The target stands at byte 48 only where ICMPv6 follows the fixed header at once (next header, byte 6, is 58).
+/// With an extension header between them the packet matches no line and is dropped.
+fn nd_claims(sources: &[(Mac, IpNet)]) -> Vec<Rule> {
+    let mut nets: Vec<IpNet> = sources.iter().map(|(_, net)| *net).collect();
+    nets.sort_unstable();
+    nets.dedup();
+    let mut rules: Vec<Rule> = nets
+        .iter()
+        .filter_map(target_test)
+        .map(|test| Rule::new([Match::U32(test)], Target::Return))
+        .collect();
+    rules.push(Rule::always(DEFAULT_VERDICT));
+    rules
+}
+
+/// The `u32` expression for "the ND target lies in this prefix", spelt as iptables-save prints it.
+fn target_test(net: &IpNet) -> Option<String> {
+    let IpNet::V6(net) = net else { return None };
+    let (address, mask) = (net.network().to_bits(), net.netmask().to_bits());
+    let mut test = "0x3&0xff=0x3a".to_owned();
+    for word in 0..4 {
+        let shift = 96 - 32 * word;
+        let part = |bits: u128| (bits >> shift) & 0xffff_ffff;
+        let (offset, value, mask) = (0x30 + 4 * word, part(address), part(mask));
+        match mask {
+            0 => {}
+            0xffff_ffff => test.push_str(&format!("&&{offset:#x}={value:#x}")),
+            _ => test.push_str(&format!("&&{offset:#x}&{mask:#x}={value:#x}")),
+        }
+    }
+    Some(test)
+}
+
+/// §3 egress 2 and ingress 1: what passes without any group.
+fn essentials(direction: Direction, family: Family) -> Result<Vec<Vec<Match>>, InvalidId> {
+    let mut passes: Vec<Vec<Match>> = Vec::new();
+    match (direction, family) {
+        (Direction::Egress, Family::Ipv4) => passes.push(udp(68, 67)?.into()),
+        (Direction::Ingress, Family::Ipv4) => passes.push(udp(67, 68)?.into()),
+        (Direction::Egress, Family::Ipv6) => {
+            for kind in [
+                icmpv6::ROUTER_SOLICITATION,
+                icmpv6::NEIGHBOR_SOLICITATION,
+                icmpv6::NEIGHBOR_ADVERTISEMENT,
+                icmpv6::MLD_REPORT,
+                icmpv6::MLD_DONE,
+                icmpv6::MLDV2_REPORT,
+            ] {
+                passes.push(icmp6(kind).into());
+            }
+            passes.push(udp(546, 547)?.into());
+        }
+        (Direction::Ingress, Family::Ipv6) => {
+            for kind in [icmpv6::NEIGHBOR_SOLICITATION, icmpv6::NEIGHBOR_ADVERTISEMENT] {
+                passes.push(icmp6(kind).into());
+            }
+            for kind in [icmpv6::ROUTER_ADVERTISEMENT, icmpv6::MLD_QUERY] {
+                passes.push(icmp6(kind).into_iter().chain([Match::Source(link_local())]).collect());
+            }
+            passes.push(udp(547, 546)?.into_iter().chain([Match::Source(link_local())]).collect());
+        }
+    }
+    Ok(passes)
+}

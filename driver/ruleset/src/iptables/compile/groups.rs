@@ -1,0 +1,185 @@
+//! Group rules, once per host; members of remote groups and sets, once per host; the operator's rules
+//! (design §3, egress 5 and 6, ingress 4 and 5).
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::{CompileError, Names};
+use crate::ids::{ChainName, GroupId, InvalidId};
+use crate::iptables::Chains;
+use crate::iptables::rule::{Match, Rule, Target};
+use crate::iptables::tree::PrefixTree;
+use crate::model::{self, Action, Direction, Family, Protocol, Remote, Service};
+use crate::resolve::{HostPolicy, PeerSet};
+
+/// 16 hex digits that stand for a name of any length in a chain's name.
+fn digest(parts: &[&str]) -> String {
+    let mut hash = hmac_sha256::Hash::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The chain with a group's rules of one direction.
+pub(super) fn chain(direction: Direction, group: &GroupId) -> Result<ChainName, InvalidId> {
+    let label = match direction {
+        Direction::Egress => "go",
+        Direction::Ingress => "gi",
+    };
+    ChainName::ours(&format!("{label}-{}", digest(&[group.as_str()])))
+}
+
+/// Root of the tree of a peer set's addresses, as senders (ingress) or receivers (egress).
+fn peers_chain(direction: Direction, peers: &PeerSet) -> Result<ChainName, InvalidId> {
+    let (kind, id) = peer_key(peers);
+    ChainName::ours(&format!("{}-{}", peers_label(direction), digest(&[kind, id])))
+}
+
+fn peers_label(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Egress => "md",
+        Direction::Ingress => "ms",
+    }
+}
+
+fn peer_key(peers: &PeerSet) -> (&'static str, &str) {
+    match peers {
+        PeerSet::Group(id) => ("group", id.as_str()),
+        PeerSet::Set(id) => ("set", id.as_str()),
+    }
+}
+
+/// Remembers who got which chain, so that two names never share one.
+#[derive(Default)]
+struct Owners(BTreeMap<ChainName, String>);
+
+impl Owners {
+    fn claim(&mut self, chain: &ChainName, owner: String) -> Result<(), CompileError> {
+        match self.0.insert(chain.clone(), owner.clone()) {
+            Some(first) if first != owner => {
+                Err(CompileError::Collision { first, second: owner, chain: chain.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes all of it.
+pub(super) fn write(
+    host: &HostPolicy,
+    family: Family,
+    names: &Names,
+    chains: &mut Chains,
+) -> Result<(), CompileError> {
+    let mut owners = Owners::default();
+    for direction in [Direction::Egress, Direction::Ingress] {
+        let (passed, provider) = match direction {
+            Direction::Egress => (&names.to, &names.provider_egress),
+            Direction::Ingress => (&names.accept, &names.provider_ingress),
+        };
+        for (id, group) in &host.groups {
+            let chain = chain(direction, id)?;
+            owners.claim(&chain, format!("group {id}"))?;
+            let rules = group.rules.iter().filter(|r| r.direction == direction && r.family == family);
+            let mut compiled = Vec::new();
+            for rule in rules {
+                compiled.push(group_rule(rule, passed)?);
+            }
+            // Rules only allow: order means nothing, twice means once.
+            compiled.sort_unstable();
+            compiled.dedup();
+            chains.insert(chain, compiled);
+        }
+        for peers in host.peers_used(direction, family) {
+            let nets: Vec<IpNet> = host.peers.get(&peers).into_iter().flatten().copied().collect();
+            let nets: Vec<IpNet> = nets.into_iter().filter(|n| Family::of(n) == family).collect();
+            let (kind, id) = peer_key(&peers);
+            let root = peers_chain(direction, &peers)?;
+            owners.claim(&root, format!("{kind} {id}"))?;
+            let inner = |net: IpNet| {
+                ChainName::ours(&format!(
+                    "{}-{}",
+                    peers_label(direction),
+                    digest(&[kind, id, &net.to_string()])
+                ))
+            };
+            let condition = remote_condition(direction);
+            let mut tree = Chains::new();
+            PrefixTree { root, inner: &inner, condition, target: Target::Goto(passed.clone()) }
+                .write(&nets, &mut tree)?;
+            for (chain, rules) in tree {
+                owners.claim(&chain, format!("{kind} {id}"))?;
+                chains.insert(chain, rules);
+            }
+        }
+        chains.insert(provider.clone(), provider_rules(host, direction, family, passed, &names.deny));
+    }
+    Ok(())
+}
+
+fn remote_condition(direction: Direction) -> fn(IpNet) -> Match {
+    match direction {
+        Direction::Egress => Match::Destination,
+        Direction::Ingress => Match::Source,
+    }
+}
+
+fn group_rule(rule: &model::Rule, passed: &ChainName) -> Result<Rule, InvalidId> {
+    let mut matches = service(rule.service);
+    let target = match &rule.remote {
+        Remote::Any => Target::Goto(passed.clone()),
+        Remote::Prefix(net) => {
+            matches.push(remote_condition(rule.direction)(net.trunc()));
+            Target::Goto(passed.clone())
+        }
+        Remote::Group(id) => Target::Jump(peers_chain(rule.direction, &PeerSet::Group(id.clone()))?),
+        Remote::Set(id) => Target::Jump(peers_chain(rule.direction, &PeerSet::Set(id.clone()))?),
+    };
+    Ok(Rule::new(matches, target))
+}
+
+/// The operator's rules keep their order; a set is written out, since a member's chain can only lead to a pass.
+fn provider_rules(
+    host: &HostPolicy,
+    direction: Direction,
+    family: Family,
+    passed: &ChainName,
+    deny: &ChainName,
+) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for provider in host.provider.iter().filter(|p| p.rule.direction == direction && p.rule.family == family)
+    {
+        let target = Target::Goto(match provider.action {
+            Action::Allow => passed.clone(),
+            Action::Deny => deny.clone(),
+        });
+        let matches = service(provider.rule.service);
+        let peers = match &provider.rule.remote {
+            Remote::Any => {
+                rules.push(Rule::new(matches, target));
+                continue;
+            }
+            Remote::Prefix(net) => vec![net.trunc()],
+            Remote::Group(id) => host.peers.get(&PeerSet::Group(id.clone())).cloned().unwrap_or_default(),
+            Remote::Set(id) => host.peers.get(&PeerSet::Set(id.clone())).cloned().unwrap_or_default(),
+        };
+        for net in peers.into_iter().filter(|n| Family::of(n) == family) {
+            let remote = remote_condition(direction)(net);
+            rules.push(Rule::new(matches.iter().cloned().chain([remote]), target.clone()));
+        }
+    }
+    rules
+}
+
+fn service(service: Service) -> Vec<Match> {
+    match service {
+        Service::Any => Vec::new(),
+        Service::Protocol(p) => vec![Match::Protocol(p)],
+        Service::Ports(p, range) => vec![Match::Protocol(p), Match::DestinationPorts(p, range)],
+        Service::Icmp(p, icmp) if p == Protocol::ICMPV6 => vec![Match::Protocol(p), Match::Icmpv6(icmp)],
+        Service::Icmp(p, icmp) => vec![Match::Protocol(p), Match::Icmp(icmp)],
+    }
+}

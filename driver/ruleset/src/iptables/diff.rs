@@ -1,0 +1,248 @@
+//! The fewest changes that turn what stands into what should stand, as one iptables-restore input.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use similar::{Algorithm, DiffOp};
+
+use super::compile;
+use super::observed::{BridgeNetfilter, HookJump, Observed, ObservedRule, ObservedTable};
+use super::rule::{Rule, Target};
+use super::{Chains, Ruleset, Table};
+use crate::ids::{ChainName, InvalidId};
+
+/// What is to be sent, and what it means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Input for `iptables-restore --noflush`; `None`: nothing is to be written.
+    pub input: Option<String>,
+    /// The same for people and programs.
+    pub changes: Vec<Change>,
+    /// What is wrong on the host and not ours to change.
+    pub complaints: Vec<String>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// A chain comes, with so many rules.
+    AddChain {
+        /// Table.
+        table: &'static str,
+        /// Chain.
+        chain: String,
+        /// Number of its rules.
+        rules: usize,
+    },
+    /// A chain goes.
+    RemoveChain {
+        /// Table.
+        table: &'static str,
+        /// Chain.
+        chain: String,
+    },
+    /// A rule comes.
+    AddRule {
+        /// Table.
+        table: &'static str,
+        /// Chain.
+        chain: String,
+        /// The rule, without `-A chain`.
+        rule: String,
+    },
+    /// A rule goes.
+    RemoveRule {
+        /// Table.
+        table: &'static str,
+        /// Chain.
+        chain: String,
+        /// The rule, without `-A chain`.
+        rule: String,
+    },
+    /// Our jump is put first into the built-in chain.
+    Hook {
+        /// Table.
+        table: &'static str,
+        /// Built-in chain.
+        chain: &'static str,
+    },
+    /// Bridged packets are made to reach iptables.
+    BridgeNetfilter,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddChain { table, chain, rules } => write!(f, "+ {table} chain {chain} ({rules} rules)"),
+            Self::RemoveChain { table, chain } => write!(f, "- {table} chain {chain}"),
+            Self::AddRule { table, chain, rule } => write!(f, "+ {table} {chain}: {rule}"),
+            Self::RemoveRule { table, chain, rule } => write!(f, "- {table} {chain}: {rule}"),
+            Self::Hook { table, chain } => write!(f, "+ {table} {chain}: our jump, first"),
+            Self::BridgeNetfilter => f.write_str("+ bridged packets pass through iptables"),
+        }
+    }
+}
+
+/// Compares.
+///
+/// Whenever something that let packets pass goes away or something that stops them comes, the epoch is raised,
+/// so that connections are judged again.
+///
+/// # Errors
+/// None in practice: chain names are constants or were checked when compiled.
+pub(super) fn diff(observed: &Observed, mut desired: Ruleset) -> Result<Plan, InvalidId> {
+    if let Some(epoch) = observed.epoch()
+        && narrows(&observed.filter, &desired.filter)
+    {
+        compile::set_epoch(&mut desired.filter, epoch.next())?;
+    }
+    let mut plan = Plan::default();
+    let mut input = String::new();
+    for table in Table::ALL {
+        let body = table_diff(table, observed.table(table), desired.chains(table), &mut plan)?;
+        if !body.is_empty() {
+            let _ = write!(input, "*{}\n{body}COMMIT\n", table.name());
+        }
+    }
+    if observed.bridge_netfilter != BridgeNetfilter::On {
+        plan.changes.push(Change::BridgeNetfilter);
+        if input.is_empty() {
+            input.push_str("*filter\nCOMMIT\n");
+        }
+    }
+    plan.input = (!input.is_empty()).then_some(input);
+    Ok(plan)
+}
+
+fn table_diff(
+    table: Table,
+    observed: &ObservedTable,
+    desired: &Chains,
+    plan: &mut Plan,
+) -> Result<String, InvalidId> {
+    let mut declared = String::new();
+    let mut rules = String::new();
+    let mut removed = String::new();
+    let name = table.name();
+    for (chain, wanted) in desired {
+        if let Some(found) = observed.chains.get(chain) {
+            chain_diff(table, chain, found, wanted, &mut rules, &mut plan.changes);
+        } else {
+            let _ = writeln!(declared, ":{chain} - [0:0]");
+            for rule in wanted {
+                let _ = writeln!(rules, "-A {chain} {rule}");
+            }
+            plan.changes.push(Change::AddChain {
+                table: name,
+                chain: chain.to_string(),
+                rules: wanted.len(),
+            });
+        }
+    }
+    hook_diff(table, observed, &mut rules, plan)?;
+    let gone: Vec<_> = observed.chains.keys().filter(|chain| !desired.contains_key(*chain)).collect();
+    for chain in &gone {
+        let _ = writeln!(removed, "-F {chain}");
+    }
+    for chain in gone {
+        let _ = writeln!(removed, "-X {chain}");
+        plan.changes.push(Change::RemoveChain { table: name, chain: chain.to_string() });
+    }
+    Ok(declared + &rules + &removed)
+}
+
+fn chain_diff(
+    table: Table,
+    chain: &ChainName,
+    found: &[ObservedRule],
+    wanted: &[Rule],
+    out: &mut String,
+    changes: &mut Vec<Change>,
+) {
+    if found.len() == wanted.len()
+        && found.iter().zip(wanted).all(|(f, w)| matches!(f, ObservedRule::Known(f) if f == w))
+    {
+        return;
+    }
+    let wanted: Vec<ObservedRule> = wanted.iter().cloned().map(ObservedRule::Known).collect();
+    // Positions as they are when iptables comes to the line: it carries the lines out one after the other.
+    let mut position = 1;
+    for op in similar::capture_diff_slices(Algorithm::Myers, found, &wanted) {
+        let (old, new) = (op.old_range(), op.new_range());
+        if let DiffOp::Equal { len, .. } = op {
+            position += len;
+            continue;
+        }
+        for rule in &found[old] {
+            let _ = writeln!(out, "-D {chain} {position}");
+            changes.push(Change::RemoveRule {
+                table: table.name(),
+                chain: chain.to_string(),
+                rule: rule.text(),
+            });
+        }
+        for rule in &wanted[new] {
+            let text = rule.text();
+            let _ = writeln!(out, "-I {chain} {position} {text}");
+            changes.push(Change::AddRule { table: table.name(), chain: chain.to_string(), rule: text });
+            position += 1;
+        }
+    }
+}
+
+fn hook_diff(
+    table: Table,
+    observed: &ObservedTable,
+    out: &mut String,
+    plan: &mut Plan,
+) -> Result<(), InvalidId> {
+    let hook = compile::hook(table)?;
+    let ours =
+        |jump: &&HookJump| jump.chain == table.hook() && jump.rule == ObservedRule::Known(hook.clone());
+    let (right, wrong): (Vec<&HookJump>, Vec<&HookJump>) = observed.hooks.iter().partition(ours);
+    for jump in wrong {
+        plan.complaints.push(format!(
+            "{} {} {}: {} leads to a chain of ours and was not put there by Drawbridge; remove it by hand",
+            table.name(),
+            jump.chain,
+            jump.position,
+            jump.rule.text()
+        ));
+    }
+    if matches!(right.as_slice(), [only] if only.position == 1) {
+        return Ok(());
+    }
+    for _ in &right {
+        let _ = writeln!(out, "-D {} {hook}", table.hook());
+    }
+    let _ = writeln!(out, "-I {} 1 {hook}", table.hook());
+    plan.changes.push(Change::Hook { table: table.name(), chain: table.hook() });
+    Ok(())
+}
+
+/// Whether a packet that passed may not pass any more.
+///
+/// Only rules added to lists of permissions are known to be harmless; anything else counts, because judging a
+/// connection once more costs little.
+fn narrows(observed: &ObservedTable, desired: &Chains) -> bool {
+    observed.chains.iter().any(|(chain, found)| {
+        let Some(wanted) = desired.get(chain) else { return true };
+        let kept = |rule: &ObservedRule| matches!(rule, ObservedRule::Known(rule) if wanted.contains(rule));
+        if found.len() == wanted.len()
+            && found.iter().zip(wanted).all(|(f, w)| matches!(f, ObservedRule::Known(f) if f == w))
+        {
+            return false;
+        }
+        let removes = !found.iter().all(kept);
+        let stops = wanted.iter().any(|rule| {
+            !found.contains(&ObservedRule::Known(rule.clone()))
+                && !(compile::is_permission_list(chain)
+                    && matches!(rule.target, Target::Goto(_) | Target::Jump(_)))
+        });
+        removes || stops
+    })
+}
+
+#[cfg(test)]
+mod tests;

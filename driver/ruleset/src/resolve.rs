@@ -1,0 +1,137 @@
+//! From the policy of all hosts to what one host needs: its ports by interface, the groups they use, the members
+//! those groups refer to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use crate::ids::{GroupId, Interface, SetId};
+use crate::model::{Direction, Family, Group, Policy, Port, ProviderRule, Remote};
+
+/// A port where it is plugged on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The port.
+    pub port: Port,
+    /// The domain's id on this host.
+    pub domid: u32,
+    /// The VIF's device number.
+    pub device: u32,
+    /// The bridge it is on.
+    pub bridge: Interface,
+}
+
+impl Attachment {
+    /// Names under which the guest's packets appear in dom0: the paravirtual interface and, for guests that still
+    /// use the emulated card, the tap (xenopsd `device.ml`).
+    #[must_use]
+    pub fn interfaces(&self) -> [String; 2] {
+        [format!("vif{}.{}", self.domid, self.device), format!("tap{}.{}", self.domid, self.device)]
+    }
+}
+
+/// What a rule's remote refers to, when it is not written in the rule itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerSet {
+    /// A group's members.
+    Group(GroupId),
+    /// An address set.
+    Set(SetId),
+}
+
+/// One host's share of the policy.
+#[derive(Clone, Debug, Default)]
+pub struct HostPolicy {
+    /// Ports on this host.
+    pub attachments: Vec<Attachment>,
+    /// The groups those ports use.
+    pub groups: BTreeMap<GroupId, Group>,
+    /// What those groups and the provider rules refer to: sorted, merged prefixes. An empty list means nobody.
+    pub peers: BTreeMap<PeerSet, Vec<IpNet>>,
+    /// The operator's rules.
+    pub provider: Vec<ProviderRule>,
+    /// Bridges of guarded networks: a VIF there that is no port of ours passes nothing.
+    pub guarded: BTreeSet<Interface>,
+}
+
+/// A policy that refers to what it does not define.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says it")]
+pub enum ResolveError {
+    #[error("port {port} is in group {group}, which the policy does not define")]
+    UnknownGroup { port: String, group: GroupId },
+    #[error("rule {rule} refers to address set {set}, which the policy does not define")]
+    UnknownSet { rule: String, set: SetId },
+}
+
+/// The share of one host.
+///
+/// `live` are all ports that run anywhere in the pool: they are the members of groups.
+///
+/// # Errors
+/// [`ResolveError`] for a dangling reference. (A rule whose remote *group* is undefined admits nobody: the group may
+/// belong to another policy source and have no ports.)
+pub fn resolve<'a>(
+    policy: &Policy,
+    live: impl IntoIterator<Item = &'a Port>,
+    attachments: Vec<Attachment>,
+    guarded: BTreeSet<Interface>,
+) -> Result<HostPolicy, ResolveError> {
+    let mut groups = BTreeMap::new();
+    for attachment in &attachments {
+        for id in &attachment.port.groups {
+            let group = policy.groups.get(id).ok_or_else(|| ResolveError::UnknownGroup {
+                port: attachment.port.vif.to_string(),
+                group: id.clone(),
+            })?;
+            groups.entry(id.clone()).or_insert_with(|| group.clone());
+        }
+    }
+    let mut peers: BTreeMap<PeerSet, Vec<IpNet>> = BTreeMap::new();
+    let group_rules = groups.values().flat_map(|g: &Group| &g.rules);
+    for rule in group_rules.chain(policy.provider.iter().map(|p| &p.rule)) {
+        match &rule.remote {
+            Remote::Any | Remote::Prefix(_) => {}
+            Remote::Group(id) => {
+                peers.entry(PeerSet::Group(id.clone())).or_default();
+            }
+            Remote::Set(id) => {
+                let nets = policy
+                    .sets
+                    .get(id)
+                    .ok_or_else(|| ResolveError::UnknownSet { rule: rule.id.to_string(), set: id.clone() })?;
+                peers.entry(PeerSet::Set(id.clone())).or_insert_with(|| nets.clone());
+            }
+        }
+    }
+    for port in live {
+        for id in &port.groups {
+            if let Some(members) = peers.get_mut(&PeerSet::Group(id.clone())) {
+                members.extend(port.member_addresses());
+            }
+        }
+    }
+    for nets in peers.values_mut() {
+        *nets = IpNet::aggregate(nets);
+        nets.sort_unstable();
+    }
+    let mut attachments = attachments;
+    attachments.sort_by_key(|a| (a.domid, a.device));
+    Ok(HostPolicy { attachments, groups, peers, provider: policy.provider.clone(), guarded })
+}
+
+impl HostPolicy {
+    /// The peer sets that rules of this direction and family refer to.
+    #[must_use]
+    pub fn peers_used(&self, direction: Direction, family: Family) -> BTreeSet<PeerSet> {
+        let rules = self.groups.values().flat_map(|g| &g.rules).chain(self.provider.iter().map(|p| &p.rule));
+        rules
+            .filter(|r| r.direction == direction && r.family == family)
+            .filter_map(|r| match &r.remote {
+                Remote::Group(id) => Some(PeerSet::Group(id.clone())),
+                Remote::Set(id) => Some(PeerSet::Set(id.clone())),
+                Remote::Any | Remote::Prefix(_) => None,
+            })
+            .collect()
+    }
+}
