@@ -236,9 +236,9 @@ fn narrows(observed: &ObservedTable, desired: &Chains) -> bool {
         }
         let removes = !found.iter().all(kept);
         let stops = wanted.iter().any(|rule| {
-            !found.contains(&ObservedRule::Known(rule.clone()))
-                && !(compile::is_permission_list(chain)
-                    && matches!(rule.target, Target::Goto(_) | Target::Jump(_)))
+            let adds_permission = compile::is_permission_list(chain)
+                && matches!(rule.target, Target::Goto(_) | Target::Jump(_));
+            !adds_permission && !found.contains(&ObservedRule::Known(rule.clone()))
         });
         removes || stops
     })

@@ -77,7 +77,7 @@ pub(super) fn port_chains(
         Family::Ipv6 => {
             let claims = ChainName::ours(&format!("n-{vif}"))?;
             chains.insert(claims.clone(), nd_claims(&sources));
-            sources_v6(&sources, claims, names)
+            sources_v6(&sources, &claims, names)
         }
     };
     chains.insert(source_chain, rules);
@@ -122,7 +122,7 @@ fn sources_v4(mac: Mac, sources: &[(Mac, IpNet)], names: &Names) -> Result<Vec<R
 
 /// §3 egress 1 for IPv6. Advertisements are judged by what they claim; from `::` only what address configuration
 /// needs passes (RFC 4862), and a solicitation from there claims its target.
-fn sources_v6(sources: &[(Mac, IpNet)], claims: ChainName, names: &Names) -> Vec<Rule> {
+fn sources_v6(sources: &[(Mac, IpNet)], claims: &ChainName, names: &Names) -> Vec<Rule> {
     let mut macs: Vec<Mac> = sources.iter().map(|(mac, _)| *mac).collect();
     macs.dedup();
     let unspecified = Match::Source(host_net(std::net::Ipv6Addr::UNSPECIFIED.into()));
