@@ -189,3 +189,6 @@ impl fmt::Display for Shown<'_> {
         if text.chars().nth(MOST).is_some() { f.write_str("…") } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests;
