@@ -1,0 +1,206 @@
+//! What can be made to go wrong.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiError;
+
+/// A fault to inject. As JSON: `{"fault": "refuse", "method": "VM.start", "code": "NO_HOSTS_AVAILABLE", "times": 2}`.
+///
+/// A `method` is XAPI's name of the call; without one, every call is meant. `times` counts the calls it happens to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Every call waits this long before it is looked at. 0 ends it.
+    Latency {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// All sessions are gone, as after a restart of the toolstack.
+    DropSessions,
+    /// What a host answers.
+    Host {
+        /// Its name.
+        host: String,
+        /// From now on.
+        state: HostState,
+    },
+    /// The call is carried out, then the connection is cut before a byte of the reply.
+    Cut {
+        /// Which call.
+        #[serde(default)]
+        method: Option<String>,
+        /// How often.
+        #[serde(default = "once")]
+        times: u32,
+    },
+    /// The call is refused with this error and not carried out.
+    Refuse {
+        /// Which call.
+        #[serde(default)]
+        method: Option<String>,
+        /// XAPI's error code.
+        code: String,
+        /// Its parameters.
+        #[serde(default)]
+        params: Vec<String>,
+        /// How often.
+        #[serde(default = "once")]
+        times: u32,
+    },
+    /// A plugin's process misbehaves instead of doing its work.
+    Plugin {
+        /// On which host; without one, on any.
+        #[serde(default)]
+        host: Option<String>,
+        /// How it misbehaves.
+        action: PluginFault,
+        /// How often.
+        #[serde(default = "once")]
+        times: u32,
+    },
+    /// Everything works again; plugins that hang end as if killed.
+    Clear,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+/// What the rest of the pool and the clients see of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostState {
+    /// It works.
+    Online,
+    /// Its address does not answer, and the master knows: `HOST_OFFLINE`.
+    Offline,
+    /// Its address does not answer, and the master does not know yet: `CANNOT_CONTACT_HOST`.
+    Unreachable,
+}
+
+/// How a plugin misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PluginFault {
+    /// It never ends. XAPI has no time limit either.
+    Hang,
+    /// It is killed (SIGKILL) before it has written anything.
+    Die,
+}
+
+/// The faults in force. Cloned, it is still the same.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    latency: Duration,
+    drop_sessions: bool,
+    hosts: BTreeMap<String, HostState>,
+    pending: Vec<Fault>,
+    hanging_epoch: u64,
+}
+
+impl Faults {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a fault in force.
+    pub fn inject(&self, fault: Fault) {
+        let mut state = self.state();
+        match fault {
+            Fault::Latency { ms } => state.latency = Duration::from_millis(ms),
+            Fault::DropSessions => state.drop_sessions = true,
+            Fault::Host { host, state: now } => {
+                state.hosts.insert(host, now);
+            }
+            Fault::Clear => {
+                let hanging_epoch = state.hanging_epoch + 1;
+                *state = State { hanging_epoch, ..State::default() };
+                self.0.changed.notify_all();
+            }
+            Fault::Cut { .. } | Fault::Refuse { .. } | Fault::Plugin { .. } => state.pending.push(fault),
+        }
+    }
+
+    pub(crate) fn latency(&self) -> Duration {
+        self.state().latency
+    }
+
+    /// True once after each [`Fault::DropSessions`].
+    pub(crate) fn take_drop_sessions(&self) -> bool {
+        std::mem::take(&mut self.state().drop_sessions)
+    }
+
+    pub(crate) fn host(&self, name: &str) -> HostState {
+        self.state().hosts.get(name).copied().unwrap_or(HostState::Online)
+    }
+
+    pub(crate) fn take_cut(&self, called: &str) -> bool {
+        self.take(|fault| match fault {
+            Fault::Cut { method, times } if applies(method.as_deref(), called) => Some((times, ())),
+            _ => None,
+        })
+        .is_some()
+    }
+
+    pub(crate) fn take_refusal(&self, called: &str) -> Option<ApiError> {
+        self.take(|fault| match fault {
+            Fault::Refuse { method, code, params, times } if applies(method.as_deref(), called) => {
+                let error = ApiError { code: code.clone(), params: params.clone() };
+                Some((times, error))
+            }
+            _ => None,
+        })
+    }
+
+    /// The fault of a plugin about to run on this host.
+    pub(crate) fn take_plugin(&self, on: &str) -> Option<PluginFault> {
+        self.take(|fault| match fault {
+            Fault::Plugin { host, action, times } if applies(host.as_deref(), on) => Some((times, *action)),
+            _ => None,
+        })
+    }
+
+    /// The first pending fault that `pick` knows: one of its times is used up.
+    fn take<T>(&self, mut pick: impl FnMut(&mut Fault) -> Option<(&mut u32, T)>) -> Option<T> {
+        let mut state = self.state();
+        state.pending.retain(|fault| !fault.used_up());
+        let taken = state.pending.iter_mut().find_map(&mut pick)?;
+        *taken.0 -= 1;
+        Some(taken.1)
+    }
+
+    /// Waits until [`Fault::Clear`]: what a hanging plugin does to its caller.
+    pub(crate) fn hang(&self) {
+        let state = self.state();
+        let epoch = state.hanging_epoch;
+        let waited = self.0.changed.wait_while(state, |state| state.hanging_epoch == epoch);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Fault {
+    const fn used_up(&self) -> bool {
+        matches!(
+            self,
+            Self::Cut { times: 0, .. } | Self::Refuse { times: 0, .. } | Self::Plugin { times: 0, .. }
+        )
+    }
+}
+
+fn applies(wanted: Option<&str>, actual: &str) -> bool {
+    wanted.is_none_or(|wanted| wanted == actual)
+}

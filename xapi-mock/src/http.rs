@@ -1,0 +1,263 @@
+//! XAPI's HTTP server (`http_svr.ml`): `POST` with a Content-Length, keep-alive, and its own limits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use drawbridge_wire::xmlrpc::{Response, Value, decode_call, encode_response};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::calls::{Answer, dispatch};
+use crate::faults::{Fault, HostState};
+use crate::pool::Pool;
+
+/// `max_header_length_tcp`, bytes.
+const MAX_HEAD: usize = 1024;
+/// `http_limit_max_rpc_size`, bytes.
+const MAX_BODY: usize = 300 * 1024;
+/// What the first byte of a TLS record with a ClientHello is.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// One host's address: who it is and how it proves that.
+pub(crate) struct Host {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) name: String,
+    pub(crate) reference: String,
+    pub(crate) tls: TlsAcceptor,
+}
+
+/// Serves a host until the task is dropped; its connections end with it.
+pub(crate) async fn serve(listener: TcpListener, host: Arc<Host>) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let host = Arc::clone(&host);
+                connections.spawn(async move {
+                    if let Err(error) = welcome(stream, peer, &host).await {
+                        tracing::debug!(host = host.name, %peer, %error, "connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(host = host.name, %error, "cannot accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// TLS or not: the first byte tells. A real host has a port for each.
+async fn welcome(stream: TcpStream, peer: SocketAddr, host: &Host) -> io::Result<()> {
+    if host.pool.faults.host(&host.name) != HostState::Online {
+        return Ok(());
+    }
+    stream.set_nodelay(true)?;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Ok(());
+    }
+    if first[0] == TLS_HANDSHAKE {
+        converse(host.tls.accept(stream).await?, peer, host).await
+    } else {
+        converse(stream, peer, host).await
+    }
+}
+
+/// Answers requests until either side has enough.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    peer: SocketAddr,
+    host: &Host,
+) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        let request = match read_request(&mut stream, &mut buffer).await? {
+            Read::Request(request) => request,
+            Read::End => return Ok(()),
+            Read::Refused(status) => {
+                write_reply(&mut stream, &Reply::error(status), false).await?;
+                return stream.shutdown().await;
+            }
+        };
+        if host.pool.faults.host(&host.name) != HostState::Online {
+            return Ok(());
+        }
+        let keep_alive = request.keep_alive;
+        let Some(reply) = answer(request, peer, host).await else { return Ok(()) };
+        let keep_alive = keep_alive && reply.status == "200 OK";
+        write_reply(&mut stream, &reply, keep_alive).await?;
+        if !keep_alive {
+            return stream.shutdown().await;
+        }
+    }
+}
+
+struct Request {
+    method: String,
+    path: String,
+    keep_alive: bool,
+    body: Vec<u8>,
+}
+
+enum Read {
+    Request(Request),
+    End,
+    Refused(&'static str),
+}
+
+struct Reply {
+    status: &'static str,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Reply {
+    fn ok(content_type: &'static str, body: String) -> Self {
+        Self { status: "200 OK", content_type, body }
+    }
+
+    fn error(status: &'static str) -> Self {
+        let body = format!("<html><body><h1>HTTP {status}</h1></body></html>");
+        Self { status, content_type: "text/html", body }
+    }
+}
+
+/// Reads one request; what follows it stays in the buffer.
+async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> io::Result<Read> {
+    let head_end = loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        if buffer.len() > MAX_HEAD {
+            return Ok(Read::Refused("431 Request Header Fields Too Large"));
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(Read::End);
+        }
+    };
+    if head_end + 4 > MAX_HEAD {
+        return Ok(Read::Refused("431 Request Header Fields Too Large"));
+    }
+    let head = String::from_utf8_lossy(&buffer[..head_end]).into_owned();
+    let mut lines = head.split("\r\n");
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let (Some(method), Some(path), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Ok(Read::Refused("400 Bad Request"));
+    };
+    let mut length = None;
+    let mut keep_alive = version == "HTTP/1.1";
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        let value = value.trim();
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse::<usize>().ok(),
+            "connection" if value.eq_ignore_ascii_case("close") => keep_alive = false,
+            "connection" if value.eq_ignore_ascii_case("keep-alive") => keep_alive = true,
+            _ => {}
+        }
+    }
+    let length = match (method, length) {
+        ("POST", None) => return Ok(Read::Refused("500 Internal Server Error")),
+        ("POST", Some(length)) if length > MAX_BODY => return Ok(Read::Refused("500 Internal Server Error")),
+        (_, length) => length.unwrap_or(0).min(MAX_BODY),
+    };
+    let (method, path) = (method.to_owned(), path.to_owned());
+    let end = head_end + 4 + length;
+    while buffer.len() < end {
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(Read::End);
+        }
+    }
+    let body = buffer[head_end + 4..end].to_vec();
+    buffer.drain(..end);
+    Ok(Read::Request(Request { method, path, keep_alive, body }))
+}
+
+async fn write_reply<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    reply: &Reply,
+    keep_alive: bool,
+) -> io::Result<()> {
+    let connection = if keep_alive { "keep-alive" } else { "close" };
+    let head = format!(
+        "HTTP/1.1 {}\r\ncontent-length: {}\r\ncontent-type: {}\r\nconnection: {connection}\r\ncache-control: no-cache, \
+         no-store\r\n\r\n",
+        reply.status,
+        reply.body.len(),
+        reply.content_type
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(reply.body.as_bytes()).await?;
+    stream.flush().await
+}
+
+/// The reply to a request; none: the connection is to be cut.
+async fn answer(request: Request, peer: SocketAddr, host: &Host) -> Option<Reply> {
+    match request.method.as_str() {
+        "POST" if request.path == "/mock/fault" => Some(inject(&request.body, peer, host)),
+        "POST" => rpc(&request.body, host).await,
+        "GET" => Some(Reply::error("403 Forbidden")),
+        _ => Some(Reply::error("501 Method Not Implemented")),
+    }
+}
+
+/// The control endpoint, for this machine only.
+fn inject(body: &[u8], peer: SocketAddr, host: &Host) -> Reply {
+    if !peer.ip().is_loopback() {
+        return Reply::error("403 Forbidden");
+    }
+    match serde_json::from_slice::<Fault>(body) {
+        Ok(fault) => {
+            host.pool.faults.inject(fault);
+            Reply::ok("application/json", "{}".to_owned())
+        }
+        Err(error) => Reply {
+            status: "400 Bad Request",
+            content_type: "application/json",
+            body: serde_json::json!({ "error": error.to_string() }).to_string(),
+        },
+    }
+}
+
+/// A call, carried out on a thread of its own: as in XAPI it goes on when the client goes away.
+async fn rpc(body: &[u8], host: &Host) -> Option<Reply> {
+    let call = std::str::from_utf8(body).ok().and_then(|text| decode_call(text).ok());
+    let Some(call) = call else { return Some(Reply::error("500 Internal Server Error")) };
+    tokio::time::sleep(host.pool.faults.latency()).await;
+    let (pool, reference, name) = (Arc::clone(&host.pool), host.reference.clone(), call.name.clone());
+    let (done, outcome) = oneshot::channel();
+    std::thread::spawn(move || {
+        // Nobody waits any more: the client has gone.
+        let _gone = done.send(dispatch(&pool, &reference, call));
+    });
+    // The thread panicked: that is what XAPI calls an internal error.
+    let Ok(answer) = outcome.await else { return Some(Reply::error("500 Internal Server Error")) };
+    if host.pool.faults.take_cut(&name) {
+        return None;
+    }
+    Some(Reply::ok("text/xml", encode_response(&Response::Value(envelope(&name, host, answer)))))
+}
+
+fn envelope(method: &str, host: &Host, answer: Answer) -> Value {
+    let struct_of = |status: &str, name: &str, value| {
+        Value::Struct(vec![("Status".to_owned(), Value::from(status)), (name.to_owned(), value)])
+    };
+    match answer {
+        Answer::Bare(value) => value,
+        Answer::Reply(Ok(value)) => {
+            tracing::debug!(host = host.name, method, "done");
+            struct_of("Success", "Value", value)
+        }
+        Answer::Reply(Err(error)) => {
+            tracing::info!(host = host.name, method, code = error.code, "refused");
+            struct_of("Failure", "ErrorDescription", error.description())
+        }
+    }
+}
