@@ -1,0 +1,204 @@
+//! A domain: its VIFs in dom0, and the guest behind them in a network namespace of its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use super::host::{Host, no_dad};
+use super::locking;
+use super::port::{DOM0_MAC, Lock, Port};
+use super::process::ProcessSpace;
+use super::space::Space;
+use super::switch::tune_station;
+
+/// What a guest does as soon as its links carry frames; runs on a thread of its own in the guest's network namespace.
+///
+/// Nothing can stop it from outside: after the domain is gone its sockets answer with errors, and it should return.
+pub type BootProgram = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Made, and not let run yet.
+    Created,
+    Running,
+    Paused,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    ports: BTreeMap<u32, Port>,
+}
+
+/// One domain.
+pub(super) struct Guest {
+    pub(super) uuid: String,
+    pub(super) host: Arc<Host>,
+    pub(super) space: Arc<Space>,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest").field("uuid", &self.uuid).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Guest {
+    pub(super) fn build(
+        uuid: &str,
+        host: &Arc<Host>,
+        ports: Vec<Port>,
+        processes: &Arc<ProcessSpace>,
+    ) -> io::Result<Self> {
+        let space = Space::network(processes, tune_station)?;
+        space.ip(&["link set dev lo up".to_owned()])?;
+        let state = State { phase: Phase::Created, ports: BTreeMap::new() };
+        let guest = Self {
+            uuid: uuid.into(),
+            host: Arc::clone(host),
+            space: Arc::new(space),
+            state: Mutex::new(state),
+        };
+        for port in ports {
+            if let Err(error) = guest.plug(port) {
+                // The first failure is the one to tell.
+                let _also = guest.destroy();
+                return Err(error);
+            }
+        }
+        Ok(guest)
+    }
+
+    /// Adds a VIF.
+    pub(super) fn plug(&self, port: Port) -> io::Result<()> {
+        let mut state = self.state();
+        if state.ports.contains_key(&port.device) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", port.vif())));
+        }
+        self.attach(&port).inspect_err(|_| {
+            // The first failure is the one to tell.
+            let _also = self.detach(&port);
+        })?;
+        if state.phase == Phase::Running {
+            self.space.ip(&[up(&port)])?;
+            self.host.space.await_forwarding(&port.vif())?;
+            self.space.ip(&routes(&port))?;
+        }
+        state.ports.insert(port.device, port);
+        Ok(())
+    }
+
+    /// The dom0 end on its bridge, the guest's end configured but down.
+    fn attach(&self, port: &Port) -> io::Result<()> {
+        let (vif, eth, Port { mac, mtu, bridge, .. }) = (port.vif(), port.eth(), port);
+        let mut lines = vec![format!(
+            "link add name {vif} address {DOM0_MAC} mtu {mtu} type veth \
+             peer name {eth} address {mac} mtu {mtu} netns {}",
+            self.space.address()
+        )];
+        if port.lock == Lock::Unlocked {
+            lines.push(format!("link set dev {vif} master {bridge} up"));
+        }
+        self.host.space.ip(&lines)?;
+        if port.lock != Lock::Unlocked {
+            locking::apply(&self.host, port)?;
+        }
+        let address = |&it| format!("address add {it} dev {eth}{}", no_dad(it));
+        self.space.ip(&port.addresses.iter().map(address).collect::<Vec<_>>())
+    }
+
+    fn detach(&self, port: &Port) -> io::Result<()> {
+        let vif = port.vif();
+        let cleared = locking::clear(&self.host, &vif);
+        let there = self.host.space.in_network(|| Ok(nix::net::if_::if_nametoindex(vif.as_str()).is_ok()))?;
+        if there {
+            self.host.space.ip(&[format!("link delete dev {vif}")])?;
+        }
+        cleared
+    }
+
+    /// Removes a VIF.
+    pub(super) fn unplug(&self, device: u32) -> io::Result<()> {
+        let mut state = self.state();
+        let port = state.ports.get(&device).ok_or_else(|| self.no_vif(device))?;
+        self.detach(port)?;
+        state.ports.remove(&device);
+        Ok(())
+    }
+
+    /// Changes the locking of a VIF.
+    pub(super) fn lock(&self, device: u32, lock: Lock) -> io::Result<()> {
+        let mut state = self.state();
+        let port = state.ports.get_mut(&device).ok_or_else(|| self.no_vif(device))?;
+        let vif = port.vif();
+        port.lock = lock;
+        locking::apply(&self.host, port)?;
+        if state.phase == Phase::Running { self.host.space.await_forwarding(&vif) } else { Ok(()) }
+    }
+
+    /// Boots it, or lets it go on.
+    pub(super) fn run(&self, boot: Option<BootProgram>) -> io::Result<()> {
+        let mut state = self.state();
+        if state.phase == Phase::Running {
+            return Ok(());
+        }
+        self.space.ip(&state.ports.values().map(up).collect::<Vec<_>>())?;
+        state.ports.values().try_for_each(|port| self.host.space.await_forwarding(&port.vif()))?;
+        if let (Phase::Created, Some(boot)) = (state.phase, boot) {
+            self.space.in_network(|| {
+                thread::Builder::new().name("boot".into()).spawn(move || boot())?;
+                Ok(())
+            })?;
+        }
+        state.phase = Phase::Running;
+        self.space.ip(&state.ports.values().flat_map(routes).collect::<Vec<_>>())
+    }
+
+    /// Keeps it from sending and answering.
+    pub(super) fn pause(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let down = |port: &Port| format!("link set dev {} down", port.eth());
+        self.space.ip(&state.ports.values().map(down).collect::<Vec<_>>())?;
+        if state.phase == Phase::Running {
+            state.phase = Phase::Paused;
+        }
+        Ok(())
+    }
+
+    /// Removes every VIF, as far as that can be done, and says what could not.
+    pub(super) fn destroy(&self) -> io::Result<()> {
+        let ports = std::mem::take(&mut self.state().ports);
+        let failures: Vec<String> = ports
+            .values()
+            .filter_map(|port| self.detach(port).err())
+            .map(|error| error.to_string())
+            .collect();
+        if failures.is_empty() { Ok(()) } else { Err(io::Error::other(failures.join("; "))) }
+    }
+
+    /// The names of its VIFs in dom0, by device.
+    pub(super) fn vifs(&self) -> Vec<String> {
+        self.state().ports.values().map(Port::vif).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn no_vif(&self, device: u32) -> io::Error {
+        io::Error::new(io::ErrorKind::NotFound, format!("VM {}: no VIF {device}", self.uuid))
+    }
+}
+
+fn up(port: &Port) -> String {
+    format!("link set dev {} up", port.eth())
+}
+
+/// A route lasts only while the link is up.
+fn routes(port: &Port) -> Vec<String> {
+    let eth = port.eth();
+    port.gateways.iter().map(|gateway| format!("route replace default via {gateway} dev {eth}")).collect()
+}

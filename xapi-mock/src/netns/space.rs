@@ -1,0 +1,193 @@
+//! Namespaces held by nothing but descriptors of this process.
+//!
+//! None is named under `/run/netns`: when the process ends, however it ends, the kernel takes them away with
+//! everything in them. Work is done inside one by a thread that lives for that work only, so any number of jobs run
+//! side by side.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::process::Output;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::files::mount_at;
+use super::process::{self, ProcessSpace, Program, Running};
+
+/// `BR_STATE_FORWARDING` of linux/if_bridge.h.
+const FORWARDING: &str = "3";
+/// The kernel may put off its look at the carrier for a second.
+const FORWARDING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A network namespace, on a host and the switch together with a mount namespace.
+#[derive(Debug)]
+pub(super) struct Space {
+    network: File,
+    mount: Option<File>,
+    processes: Arc<ProcessSpace>,
+}
+
+impl Space {
+    /// A new network namespace; `tune` runs in it first.
+    pub(super) fn network(
+        processes: &Arc<ProcessSpace>,
+        tune: impl FnOnce() -> io::Result<()> + Send,
+    ) -> io::Result<Self> {
+        let network = on_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            tune()?;
+            File::open("/proc/thread-self/ns/net")
+        })?;
+        Ok(Self { network, mount: None, processes: Arc::clone(processes) })
+    }
+
+    /// A new network and mount namespace; `furnish` runs in them first.
+    pub(super) fn with_files(
+        processes: &Arc<ProcessSpace>,
+        furnish: impl FnOnce() -> io::Result<()> + Send,
+    ) -> io::Result<Self> {
+        let (network, mount) = on_thread(|| {
+            unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
+            let network = File::open("/proc/thread-self/ns/net")?;
+            let mount = File::open("/proc/thread-self/ns/mnt")?;
+            mount_at("", "/", "", MsFlags::MS_REC | MsFlags::MS_PRIVATE, "")?;
+            mount_at("sysfs", "/sys", "sysfs", MsFlags::empty(), "")?;
+            furnish()?;
+            Ok((network, mount))
+        })?;
+        let space = Self { network, mount: Some(mount), processes: Arc::clone(processes) };
+        // Only a process inside the process namespace can mount its /proc.
+        let mounted = space.program(&Program::new("mount", &["-t", "proc", "proc", "/proc"]))?;
+        process::success("mount", &mounted)?;
+        Ok(space)
+    }
+
+    /// Runs `work` as [`inside_processes`](Self::inside_processes) with a table of descriptors of its own: what it
+    /// starts gets the first three, whatever this process itself was started with.
+    pub(super) fn alone<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        let mut keep = vec![0, 1, 2, self.network.as_raw_fd(), self.processes.descriptor()];
+        keep.extend(self.mount.as_ref().map(AsRawFd::as_raw_fd));
+        on_thread(|| {
+            unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_FILES)?;
+            close_all_but(&keep)?;
+            setns(&self.network, CloneFlags::CLONE_NEWNET)?;
+            if let Some(mount) = &self.mount {
+                setns(mount, CloneFlags::CLONE_NEWNS)?;
+            }
+            self.processes.enter()?;
+            work()
+        })
+    }
+
+    /// Runs `work` in the network namespace, and the machine's own file system.
+    pub(super) fn in_network<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        on_thread(|| {
+            setns(&self.network, CloneFlags::CLONE_NEWNET)?;
+            work()
+        })
+    }
+
+    /// Runs `work` in the network namespace and, on a host, its file system.
+    pub(super) fn inside<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        self.in_network(|| {
+            if let Some(mount) = &self.mount {
+                unshare(CloneFlags::CLONE_FS)?;
+                setns(mount, CloneFlags::CLONE_NEWNS)?;
+            }
+            work()
+        })
+    }
+
+    /// Runs `work` as [`inside`](Self::inside); processes it starts die with the data plane. It cannot start threads.
+    pub(super) fn inside_processes<T: Send>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
+        self.inside(|| {
+            self.processes.enter()?;
+            work()
+        })
+    }
+
+    /// Runs a program to its end.
+    pub(super) fn program(&self, program: &Program<'_>) -> io::Result<Output> {
+        self.inside_processes(|| program.output())
+    }
+
+    /// Starts a program.
+    pub(super) fn spawn(&self, program: &Program<'_>) -> io::Result<Running> {
+        self.inside_processes(|| program.spawn())
+    }
+
+    /// Runs lines of `ip`, all or up to the first that fails.
+    pub(super) fn ip(&self, lines: &[String]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut batch = lines.join("\n");
+        batch.push('\n');
+        // With the machine's own /proc, where `address` leads somewhere.
+        let output = self.in_network(|| {
+            self.processes.enter()?;
+            Program::new("ip", &["-batch", "-"]).stdin(batch.as_bytes()).output()
+        })?;
+        process::success("ip", &output).map(drop)
+    }
+
+    /// Waits until `link` forwards, its other end being up: the bridge sees the carrier a moment later. A link that is
+    /// on no bridge is not waited for. Needs a `/sys` of its own.
+    pub(super) fn await_forwarding(&self, link: &str) -> io::Result<()> {
+        let port = format!("/sys/class/net/{link}/brport");
+        let deadline = Instant::now() + FORWARDING_PATIENCE;
+        self.inside(|| {
+            while Path::new(&port).exists() {
+                if fs::read_to_string(format!("{port}/state"))?.trim() == FORWARDING {
+                    return Ok(());
+                }
+                if Instant::now() > deadline {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{link} does not forward")));
+                }
+                thread::sleep(Duration::from_micros(100));
+            }
+            Ok(())
+        })
+    }
+
+    /// What `ip … netns` takes to move a link here.
+    pub(super) fn address(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.network.as_raw_fd())
+    }
+}
+
+/// Runs `work` on a thread of its own, so that what it does to its namespaces ends with it.
+pub(super) fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("netns".into()).spawn_scoped(scope, work)?;
+        worker.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Closes descriptors in the calling thread's own table. None may stay open there: a connection this process closes
+/// would otherwise last until the thread ends.
+fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let open: Vec<RawFd> = fs::read_dir("/proc/thread-self/fd")?
+        .map(|entry| entry?.file_name().to_string_lossy().parse().map_err(io::Error::other))
+        .collect::<io::Result<_>>()?;
+    for descriptor in open.into_iter().filter(|it| !keep.contains(it)) {
+        // Only the listing's own is gone by now.
+        let _closed = nix::unistd::close(descriptor);
+    }
+    Ok(())
+}
+
+/// Sets a kernel parameter of the calling thread's network namespace; `key` as below `/proc/sys/net`.
+pub(super) fn sysctl(key: &str, value: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/net/{key}"), value)
+        .map_err(|error| io::Error::new(error.kind(), format!("net/{key}={value}: {error}")))
+}
