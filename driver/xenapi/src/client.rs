@@ -197,7 +197,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Whether `host` is an address of this very machine. Names do not count: who resolves them is not known.
+/// Whether `url` names an address of this very machine. Names do not count: who resolves them is not known.
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     host.trim_start_matches('[')
