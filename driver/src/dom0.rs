@@ -1,0 +1,134 @@
+//! The plugin in a host's dom0, called through XAPI. It makes no choices: what it sends was decided elsewhere.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use drawbridge_wire::call::{self, Function};
+use drawbridge_wire::{EncodeError, Invocation, Signer, signed_calls};
+use drawbridge_wire::{Reply, ReplyError};
+use ruleset::iptables::{Observed, ParseError, parse_save};
+use ruleset::model::Family;
+use xenapi::{CallError, Client, Host, Ref};
+
+/// A host's dom0.
+#[derive(Debug)]
+pub struct Dom0<'a> {
+    /// XAPI.
+    pub client: &'a Client,
+    /// The key that dom0 knows.
+    pub signer: &'a Signer,
+    /// XAPI's reference of the host.
+    pub host: &'a Ref<Host>,
+    /// The host's uuid: signatures are bound to it.
+    pub uuid: String,
+}
+
+/// How a call of the plugin fails.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says it")]
+pub enum Dom0Error {
+    #[error("calling the plugin")]
+    Call(#[from] CallError),
+    #[error("the call cannot be written")]
+    Encode(#[from] EncodeError),
+    #[error("the plugin's answer cannot be read")]
+    Reply(#[from] ReplyError),
+    #[error(
+        "the plugin there is version {found}, this driver speaks version {expected}: install the plugin of the same release"
+    )]
+    Version { found: String, expected: &'static str },
+    #[error("{program} ended with {code}: {stderr}")]
+    Exit { program: Function, code: i32, stderr: String },
+    #[error("what iptables-save said cannot be understood")]
+    Parse(#[from] ParseError),
+}
+
+impl Dom0<'_> {
+    /// What stands in the kernel of ours.
+    ///
+    /// # Errors
+    /// [`Dom0Error`]; an answer that cannot be read is never an empty one.
+    pub async fn observe(&self, family: Family) -> Result<Observed, Dom0Error> {
+        let reply = self
+            .run(&Invocation {
+                function: Function::IptablesSave,
+                args: Vec::new(),
+                family: wire_family(family),
+                stdin: None,
+                generation: None,
+            })
+            .await?;
+        Ok(parse_save(&ended_well(Function::IptablesSave, reply)?.stdout)?)
+    }
+
+    /// Carries out one restore input, and reads back what stands then.
+    ///
+    /// # Errors
+    /// [`Dom0Error`]; iptables-restore takes all of an input's table or nothing.
+    pub async fn restore(&self, family: Family, input: &str, generation: u64) -> Result<Observed, Dom0Error> {
+        let reply = self
+            .run(&Invocation {
+                function: Function::IptablesRestore,
+                args: Vec::new(),
+                family: wire_family(family),
+                stdin: Some(input.as_bytes().to_vec()),
+                generation: Some(generation),
+            })
+            .await?;
+        ended_well(Function::IptablesRestore, reply)?;
+        self.observe(family).await
+    }
+
+    /// One run of a program in dom0.
+    ///
+    /// # Errors
+    /// [`Dom0Error`]; a program that ends with an error is a reply, not an error.
+    pub async fn run(&self, invocation: &Invocation) -> Result<Reply, Dom0Error> {
+        let name = invocation.function.as_str();
+        let mut last = None;
+        for arguments in signed_calls(invocation, self.signer, &self.uuid, unix_seconds())? {
+            let answer =
+                self.client.call_plugin(self.host, drawbridge_wire::PLUGIN_NAME, name, &arguments).await?;
+            let reply = Reply::parse(&answer)?;
+            if !compatible(&reply.version) {
+                return Err(Dom0Error::Version { found: reply.version, expected: drawbridge_wire::VERSION });
+            }
+            last = Some(reply);
+        }
+        // An invocation is never without a call.
+        last.ok_or(Dom0Error::Encode(EncodeError::ArgumentsTooLarge))
+    }
+}
+
+fn ended_well(program: Function, reply: Reply) -> Result<Reply, Dom0Error> {
+    if reply.exit_code == 0 {
+        return Ok(reply);
+    }
+    Err(Dom0Error::Exit { program, code: reply.exit_code, stderr: reply.stderr.trim_end().to_owned() })
+}
+
+fn wire_family(family: Family) -> call::Family {
+    match family {
+        Family::Ipv4 => call::Family::Ipv4,
+        Family::Ipv6 => call::Family::Ipv6,
+    }
+}
+
+/// Major and minor version are the wire format's.
+fn compatible(found: &str) -> bool {
+    let head = |version: &str| version.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    head(found) == head(drawbridge_wire::VERSION)
+}
+
+/// The time that goes into a signature.
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The number of a write: milliseconds since 1970. It grows as long as the clock does; the plugin refuses a
+/// write that is older than the last.
+#[must_use]
+pub fn generation() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,4 @@
+//! Where facts come in: the policy file, and XAPI's records.
+
+pub mod inventory;
+pub mod policy_file;

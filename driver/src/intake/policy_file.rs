@@ -1,0 +1,113 @@
+//! The policy file: groups, rules, address sets, ports, the operator's rules, guarded networks.
+//!
+//! Its format is described in docs/policy.md. What is wrong in it is said with line and column, and nothing of a
+//! file with a mistake is used.
+
+mod convert;
+mod raw;
+
+use std::path::{Path, PathBuf};
+
+use ruleset::ids::GroupId;
+use ruleset::model::{AddressPair, Policy, PortSecurity};
+
+/// A policy file, understood.
+#[derive(Debug, Default)]
+pub struct PolicyFile {
+    /// Groups, sets and the operator's rules.
+    pub policy: Policy,
+    /// Ports, by VM and device: XAPI tells which VIF that is.
+    pub ports: Vec<PortSpec>,
+    /// Guarded networks by name or uuid.
+    pub guarded_networks: Vec<String>,
+}
+
+/// A port as the file names it.
+#[derive(Clone, Debug)]
+pub struct PortSpec {
+    /// Name or uuid of the VM.
+    pub vm: String,
+    /// The VIF's device number.
+    pub device: u32,
+    /// Its groups.
+    pub groups: Vec<GroupId>,
+    /// Fixed addresses.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// Allowed address pairs.
+    pub pairs: Vec<AddressPair>,
+    /// Filtered at all?
+    pub security: PortSecurity,
+    /// Where it stands in the file.
+    pub line: usize,
+}
+
+/// What is wrong with a policy file.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// It cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not TOML, or not of this form; the message has line and column.
+    #[error("{path}: {message}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// With line and column.
+        message: String,
+    },
+    /// Something in it makes no sense.
+    #[error("{path}, line {line}, column {column}: {message}")]
+    Meaning {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl PolicyFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`PolicyError`]
+    pub fn load(path: &Path) -> Result<Self, PolicyError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Understands a file's text.
+    ///
+    /// # Errors
+    /// [`PolicyError`], located.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, PolicyError> {
+        let raw: raw::File = toml::from_str(text).map_err(|e| PolicyError::Syntax {
+            path: path.to_owned(),
+            message: e.to_string().trim_end().to_owned(),
+        })?;
+        convert::convert(raw, text).map_err(|mistake| {
+            let (line, column) = position(text, mistake.offset);
+            PolicyError::Meaning { path: path.to_owned(), line, column, message: mistake.message }
+        })
+    }
+}
+
+/// Line and column, from 1, of a byte offset.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests;

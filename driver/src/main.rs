@@ -1,0 +1,6 @@
+//! `drawbridge`: the command line.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    drawbridge::cli::main()
+}

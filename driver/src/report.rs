@@ -1,0 +1,142 @@
+//! What a run found and did, for people and for programs.
+
+use std::fmt;
+
+use ruleset::iptables::Change;
+use ruleset::model::Family;
+use serde::Serialize;
+
+use crate::desired::Problem;
+
+/// The outcome of a run over a pool.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// `plan`, `apply`, or the hook's name.
+    pub action: String,
+    /// Whether everything in scope is as the policy wants it (for a plan: could be brought there).
+    pub ok: bool,
+    /// One entry a host in scope.
+    pub hosts: Vec<HostReport>,
+    /// What of the policy could not be bound to the pool.
+    pub problems: Vec<Problem>,
+}
+
+/// One host.
+#[derive(Debug, Serialize)]
+pub struct HostReport {
+    /// Its name.
+    pub host: String,
+    /// Its uuid.
+    pub uuid: String,
+    /// What became of it.
+    pub status: Status,
+    /// Guests' ports that are enforced there.
+    pub ports: usize,
+    /// Changes to rules, made or planned.
+    pub changes: Vec<FamilyChange>,
+    /// Changes to VIF locking, made or planned.
+    pub locking: Vec<String>,
+    /// What is wrong there and not ours to change.
+    pub complaints: Vec<String>,
+    /// Bytes of rules written.
+    pub bytes_written: usize,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A change and the address family it belongs to.
+#[derive(Debug, Serialize)]
+pub struct FamilyChange {
+    /// `ipv4` or `ipv6`.
+    pub family: Family,
+    /// The change.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+/// What became of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// Everything stood already.
+    Unchanged,
+    /// Changes are planned.
+    Planned,
+    /// Changes were made and read back.
+    Changed,
+    /// Nothing of ours is there and nothing to enforce.
+    LeftAlone,
+    /// Not as the policy wants it; `error` says why. What stood there stands.
+    Failed,
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Planned => "would change",
+            Self::Changed => "changed",
+            Self::LeftAlone => "left alone",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for host in &self.hosts {
+            host.write(f, self.action == "plan")?;
+        }
+        for Problem { subject, message } in &self.problems {
+            writeln!(f, "problem: {subject}: {message}")?;
+        }
+        let failed = self.hosts.iter().filter(|h| h.status == Status::Failed).count();
+        match (self.ok, failed) {
+            (true, _) => writeln!(f, "{}: ok, {} hosts", self.action, self.hosts.len()),
+            (false, 0) => writeln!(f, "{}: done, but see the problems above", self.action),
+            (false, _) => writeln!(f, "{}: {failed} of {} hosts FAILED", self.action, self.hosts.len()),
+        }
+    }
+}
+
+impl HostReport {
+    fn write(&self, f: &mut fmt::Formatter<'_>, details: bool) -> fmt::Result {
+        let Self { host, uuid: _, status, ports, changes, locking, complaints, bytes_written, error } = self;
+        write!(f, "{host}: {}, {ports} ports", status.word())?;
+        if !changes.is_empty() {
+            write!(f, ", {} rule changes", changes.len())?;
+        }
+        if *bytes_written > 0 {
+            write!(f, ", {bytes_written} bytes written")?;
+        }
+        writeln!(f)?;
+        if details {
+            for FamilyChange { family, change } in changes {
+                writeln!(f, "  {family} {change}")?;
+            }
+        }
+        for change in locking {
+            writeln!(f, "  {change}")?;
+        }
+        for complaint in complaints {
+            writeln!(f, "  warning: {complaint}")?;
+        }
+        if let Some(error) = error {
+            writeln!(f, "  error: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An error with everything behind it, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,183 @@
+//! A run over a pool: read everything, decide what every host should hold, reconcile the hosts in scope side by side.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use drawbridge_wire::Signer;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use xenapi::{CallError, Client, Host, Ref};
+
+use crate::config::{Config, ConfigError};
+use crate::desired::{Desired, desired, groups_of};
+use crate::dom0::{self, Dom0};
+use crate::intake::inventory::Inventory;
+use crate::intake::policy_file::{PolicyError, PolicyFile};
+use crate::reconcile::{Mode, reconcile};
+use crate::report::Report;
+
+/// So many hosts are worked on at a time.
+const HOSTS_AT_A_TIME: usize = 16;
+
+/// The way to a pool.
+#[derive(Debug)]
+pub struct Pool {
+    /// XAPI.
+    pub client: Client,
+    /// The key that the hosts' dom0 know.
+    pub signer: Signer,
+}
+
+/// Which hosts a run is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    Everything,
+    /// The host of a VM, and those whose rules refer to a group it is in; with `leaving`, every host, since the VM's
+    /// last one is no longer known.
+    Vm {
+        /// Name or uuid.
+        vm: String,
+        /// It is no longer running.
+        leaving: bool,
+    },
+    /// One host.
+    Host(String),
+}
+
+/// Why a run could not begin. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says it")]
+pub enum RunError {
+    #[error("configuration")]
+    Config(#[from] ConfigError),
+    #[error("policy")]
+    Policy(#[from] PolicyError),
+    #[error("policy {path}")]
+    Resolve { path: PathBuf, source: ruleset::resolve::ResolveError },
+    #[error("reading the pool's state from XAPI")]
+    Xapi(#[from] CallError),
+    #[error("the pool has no host of the name or uuid {0:?}")]
+    UnknownHost(String),
+    #[error("several hosts have the name {0:?}: give the uuid")]
+    AmbiguousHost(String),
+    #[error("the pool has no VM of the name or uuid {0:?}")]
+    UnknownVm(String),
+    #[error("VM {0:?} has no running domain: start or resume it paused, call this hook, then unpause it")]
+    NotRunning(String),
+}
+
+impl Pool {
+    /// Reads the configuration; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ConfigError`]
+    pub fn open(config: &Path) -> Result<Self, ConfigError> {
+        let file = Config::load(config)?;
+        Ok(Self { client: file.client(config)?, signer: file.signer()? })
+    }
+
+    /// The host of a name or uuid.
+    ///
+    /// # Errors
+    /// [`RunError`] if there is none, or more than one.
+    pub async fn host(&self, name: &str) -> Result<(Ref<Host>, Host), RunError> {
+        let hosts = self.client.hosts().await?;
+        let mut named = hosts.into_iter().filter(|(_, h)| h.uuid.to_string() == name || h.name_label == name);
+        match (named.next(), named.next()) {
+            (Some(found), None) => Ok(found),
+            (None, _) => Err(RunError::UnknownHost(name.to_owned())),
+            (Some(_), Some(_)) => Err(RunError::AmbiguousHost(name.to_owned())),
+        }
+    }
+}
+
+/// Runs. `progress` is told how many of how many hosts are done.
+///
+/// # Errors
+/// [`RunError`] if it could not begin; what fails on a host is in the report.
+pub async fn run(
+    pool: Pool,
+    policy: &Path,
+    action: &str,
+    scope: &Scope,
+    write: bool,
+    progress: impl Fn(usize, usize),
+) -> Result<Report, RunError> {
+    let file = PolicyFile::load(policy)?;
+    // Taken before the state is read: a writer that read later wins.
+    let generation = dom0::generation();
+    let inventory = Inventory::read(&pool.client).await?;
+    let Desired { mut hosts, problems } =
+        desired(&file, &inventory).map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
+    let in_scope = hosts_in_scope(scope, &file, &inventory, &hosts)?;
+    let pool = Arc::new(pool);
+    let limit = Arc::new(Semaphore::new(HOSTS_AT_A_TIME));
+    let mode = if write { Mode::Apply { generation } } else { Mode::Plan };
+    let mut tasks = JoinSet::new();
+    for (reference, host) in &inventory.hosts {
+        let (true, Some(wanted)) = (in_scope.contains(reference), hosts.remove(reference)) else { continue };
+        let (pool, limit, reference) = (Arc::clone(&pool), Arc::clone(&limit), reference.clone());
+        let (name, uuid) = (host.name_label.clone(), host.uuid.to_string());
+        tasks.spawn(async move {
+            let _turn = limit.acquire().await;
+            let dom0 = Dom0 { client: &pool.client, signer: &pool.signer, host: &reference, uuid };
+            reconcile(&dom0, &name, &wanted, mode, generation / 1000).await
+        });
+    }
+    let total = tasks.len();
+    let mut reports = Vec::with_capacity(total);
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok(report) => reports.push(report),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+        progress(reports.len(), total);
+    }
+    reports.sort_by(|a, b| a.host.cmp(&b.host));
+    if let Err(error) = pool.client.logout().await {
+        tracing::debug!(error = crate::report::chain(&error), "logging out");
+    }
+    let ok = problems.is_empty() && reports.iter().all(|r| r.error.is_none());
+    Ok(Report { action: action.to_owned(), ok, hosts: reports, problems })
+}
+
+fn hosts_in_scope(
+    scope: &Scope,
+    file: &PolicyFile,
+    inventory: &Inventory,
+    hosts: &std::collections::BTreeMap<Ref<Host>, crate::desired::HostDesired>,
+) -> Result<BTreeSet<Ref<Host>>, RunError> {
+    match scope {
+        Scope::Everything | Scope::Vm { leaving: true, .. } => Ok(hosts.keys().cloned().collect()),
+        Scope::Host(name) => {
+            let mut named =
+                inventory.hosts.iter().filter(|(_, h)| h.uuid.to_string() == *name || h.name_label == *name);
+            match (named.next(), named.next()) {
+                (Some((reference, _)), None) => Ok(BTreeSet::from([reference.clone()])),
+                (None, _) => Err(RunError::UnknownHost(name.clone())),
+                (Some(_), Some(_)) => Err(RunError::AmbiguousHost(name.clone())),
+            }
+        }
+        Scope::Vm { vm, leaving: false } => {
+            let mut scope = BTreeSet::new();
+            let mut names: BTreeSet<String> = BTreeSet::new();
+            for (_, guest) in inventory.guests(vm) {
+                let (Some(host), Some(_)) = (guest.resident_on.non_null(), guest.domid) else { continue };
+                scope.insert(host.clone());
+                names.extend([guest.name_label.clone(), guest.uuid.to_string()]);
+            }
+            if inventory.guests(vm).next().is_none() {
+                return Err(RunError::UnknownVm(vm.clone()));
+            }
+            if scope.is_empty() {
+                return Err(RunError::NotRunning(vm.clone()));
+            }
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let groups = groups_of(file, &names);
+            scope.extend(hosts.iter().filter(|(_, h)| h.refers_to(&groups)).map(|(host, _)| host.clone()));
+            Ok(scope)
+        }
+    }
+}
