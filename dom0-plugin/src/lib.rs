@@ -1,1 +1,34 @@
-//! dom0-plugin
+//! The XAPI plugin that enforces security groups in dom0.
+//!
+//! XAPI starts it once per call with the whole call as `argv[1]` and reads its answer from standard output. [`run`] is
+//! the pipeline, in this order: sanitise the process, decode the call, authenticate the caller, authorise what it
+//! asks, lock, run one of four programs, reply, write one audit line.
+//!
+//! What may run is a value: only [`authorise`] makes an [`authorise::Approved`], and [`exec::run`] takes nothing else.
+
+mod audit;
+mod authenticate;
+pub mod authorise;
+mod bridge_nf;
+mod config;
+mod exec;
+pub mod filter;
+mod generation;
+mod lock;
+pub mod paths;
+mod perform;
+mod process;
+mod request;
+mod sanitise;
+mod serve;
+mod stage;
+mod state;
+mod trusted;
+
+pub use serve::{run, serve};
+
+/// Every refusal, with its documented code.
+pub(crate) use drawbridge_wire::{Code, Refusal};
+
+/// Short for what every step returns.
+pub(crate) type Result<T, E = Refusal> = std::result::Result<T, E>;

@@ -8,7 +8,7 @@
 mod decode;
 mod encode;
 
-pub use decode::{DecodeError, decode_call, decode_response, decode_value};
+pub use decode::{DecodeError, Problem, decode_call, decode_response, decode_value};
 pub use encode::{encode_call, encode_response, encode_value};
 
 /// Deepest nesting of `<value>` that is decoded. XAPI's records need 5.

@@ -1,0 +1,125 @@
+//! The ownership guard: input for `iptables-restore` that touches our chains and nothing else.
+//!
+//! Every line, every word of it, must be known. A compromised caller can then decide about guests' packets, and about
+//! nothing else: our chains are reached only through two jumps of fixed form, of which the one in `filter` sees only
+//! bridged packets and the one in `raw` leads to chains that can do nothing but set a conntrack zone.
+
+mod rule;
+mod words;
+
+use drawbridge_wire::Family;
+
+use self::words::{Word, words};
+use super::grammar::{is_our_chain, number};
+use super::{Table, lines, refuse_line};
+use crate::{Code, Refusal, Result};
+
+/// `iptables-restore` 1.4.21 reads lines into 10,240 bytes and words into 1,024.
+const LINE_BYTES: usize = 1000;
+
+/// The built-in chain from which each table's jump goes.
+fn hook(table: Table) -> (&'static str, &'static str) {
+    match table {
+        Table::Filter => ("FORWARD", "-m physdev --physdev-is-bridged -j dwb-forward"),
+        Table::Raw => ("PREROUTING", "-m addrtype ! --dst-type LOCAL -j dwb-raw"),
+    }
+}
+
+/// Checks an input.
+///
+/// # Errors
+/// [`Code::InputRefused`] with the first line that is not allowed.
+pub fn check(input: &[u8], family: Family) -> Result<()> {
+    let mut guard = Guard { family, open: None, finished: Vec::new() };
+    let lines = lines(input, LINE_BYTES)?;
+    let end = lines.len();
+    for (at, line) in lines.into_iter().enumerate() {
+        guard.line(line).map_err(|problem| refuse_line(at, problem))?;
+    }
+    match guard.open {
+        None if guard.finished.is_empty() => {
+            Err(Refusal::new(Code::InputRefused).detail(1).detail("no table"))
+        }
+        None => Ok(()),
+        Some(_) => Err(refuse_line(end, "the last table has no COMMIT")),
+    }
+}
+
+struct Guard {
+    family: Family,
+    open: Option<Table>,
+    finished: Vec<Table>,
+}
+
+impl Guard {
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        let Some(table) = self.open else { return self.outside(line) };
+        match line.as_bytes() {
+            [] | [b'#', ..] => Ok(()),
+            b"COMMIT" => {
+                self.open = None;
+                self.finished.push(table);
+                Ok(())
+            }
+            [b':', ..] => declaration(line),
+            [b'-', ..] => self.command(table, line),
+            _ => Err("not a line of ours".to_owned()),
+        }
+    }
+
+    /// Between tables.
+    fn outside(&mut self, line: &str) -> Result<(), String> {
+        let table = match line {
+            "*filter" => Table::Filter,
+            "*raw" => Table::Raw,
+            "" => return Ok(()),
+            comment if comment.starts_with('#') => return Ok(()),
+            _ => return Err("expected *filter or *raw".to_owned()),
+        };
+        if self.finished.contains(&table) {
+            return Err(format!("the table {} stands twice", table.as_str()));
+        }
+        self.open = Some(table);
+        Ok(())
+    }
+
+    fn command(&self, table: Table, line: &str) -> Result<(), String> {
+        let (builtin, jump) = hook(table);
+        if line == format!("-I {builtin} 1 {jump}") || line == format!("-D {builtin} {jump}") {
+            return Ok(());
+        }
+        let words = words(line)?;
+        let [command, chain, rest @ ..] = words.as_slice() else {
+            return Err("a command without a chain".to_owned());
+        };
+        let command = command.plain()?;
+        let chain = chain.plain()?;
+        if !is_our_chain(chain) {
+            return Err(format!("the chain {chain:.40} is not ours"));
+        }
+        let position =
+            |word: Option<&Word<'_>>| word.and_then(|w| w.plain().ok()).and_then(number).filter(|n| *n > 0);
+        match (command, rest) {
+            ("-A", rule) => rule::check(table, self.family, rule),
+            ("-I", rule) if position(rule.first()).is_some() => rule::check(table, self.family, &rule[1..]),
+            ("-I", rule) => rule::check(table, self.family, rule),
+            ("-R", rule) if position(rule.first()).is_some() => rule::check(table, self.family, &rule[1..]),
+            ("-R", _) => Err("-R without a position".to_owned()),
+            ("-D", [at]) if position(Some(at)).is_some() => Ok(()),
+            ("-D", rule) => rule::check(table, self.family, rule),
+            ("-F" | "-X", []) => Ok(()),
+            ("-F" | "-X", _) => Err(format!("{command} takes a chain and nothing more")),
+            _ => Err(format!("{command:.20} is not a command of ours")),
+        }
+    }
+}
+
+/// `:dwb-NAME - [0:0]`
+fn declaration(line: &str) -> Result<(), String> {
+    let chain = line.strip_prefix(':').and_then(|l| l.strip_suffix(" - [0:0]"));
+    match chain {
+        Some(chain) if is_our_chain(chain) => Ok(()),
+        Some(chain) => Err(format!("the chain {chain:.40} is not ours")),
+        None => Err("expected :dwb-NAME - [0:0]".to_owned()),
+    }
+}

@@ -1,0 +1,73 @@
+//! Waiting for others, with a bound. Locks belong to open files: a plugin that is killed leaves none behind.
+
+use std::fs::{File, TryLockError};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::{Code, Refusal, Result, state};
+
+const STEP: Duration = Duration::from_millis(5);
+
+/// Held until dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// Takes the lock file `path`, which is created if need be.
+///
+/// # Errors
+/// [`Code::Busy`] if somebody else holds it for longer than `patience`.
+pub(crate) fn acquire(path: &Path, patience: Duration) -> Result<Lock> {
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(|e| state::failed(path, &e))?;
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) if started.elapsed() < patience => std::thread::sleep(STEP),
+            Err(TryLockError::WouldBlock) => return Err(busy(patience)),
+            Err(TryLockError::Error(e)) => return Err(state::failed(path, &e)),
+        }
+    }
+}
+
+/// iptables' own locks, for an `iptables-restore` that cannot wait for them itself (iptables 1.4.21 as first shipped).
+/// Old versions of `iptables` bind an abstract socket, Red Hat's backport and newer ones lock a file: take both.
+#[derive(Debug)]
+pub(crate) struct XtablesLock {
+    _file: Lock,
+    _socket: UnixListener,
+}
+
+/// Takes both.
+///
+/// # Errors
+/// [`Code::Busy`] if somebody else holds one for longer than `patience`.
+pub(crate) fn acquire_xtables(path: &Path, patience: Duration) -> Result<XtablesLock> {
+    let started = Instant::now();
+    let lock = acquire(path, patience)?;
+    let fail = |e: std::io::Error| Refusal::new(Code::StateIo).detail("socket @xtables").detail(e);
+    let address = SocketAddr::from_abstract_name("xtables").map_err(fail)?;
+    loop {
+        match UnixListener::bind_addr(&address) {
+            Ok(socket) => return Ok(XtablesLock { _file: lock, _socket: socket }),
+            Err(e) if e.kind() != std::io::ErrorKind::AddrInUse => return Err(fail(e)),
+            Err(_) if started.elapsed() < patience => std::thread::sleep(STEP),
+            Err(_) => return Err(busy(patience)),
+        }
+    }
+}
+
+fn busy(patience: Duration) -> Refusal {
+    Refusal::new(Code::Busy).detail(patience.as_secs())
+}

@@ -1,0 +1,5 @@
+//! `/etc/xapi.d/plugins/drawbridge`: see the library.
+
+fn main() {
+    dom0_plugin::run();
+}

@@ -1,0 +1,71 @@
+//! Every path the plugin uses, in one place. The program always uses [`Paths::production`]: no argument, no
+//! environment variable and no configuration changes it. Tests of the library pass their own.
+
+use std::path::{Path, PathBuf};
+
+use drawbridge_wire::Family;
+
+use crate::authorise::Program;
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// Public keys of those who may call.
+    pub authorized_keys: PathBuf,
+    /// Settings; may be absent.
+    pub config: PathBuf,
+    /// XenServer's inventory, which names this host's uuid.
+    pub inventory: PathBuf,
+    /// What must be remembered until the next boot; on a tmpfs.
+    pub state: PathBuf,
+    /// syslog's socket.
+    pub syslog: PathBuf,
+    /// The folder of `bridge-nf-call-iptables` and `bridge-nf-call-ip6tables`.
+    pub bridge_nf: PathBuf,
+    /// The file on which newer iptables serialise.
+    pub xtables_lock: PathBuf,
+    /// Folders of the iptables programs, the first that has one wins.
+    pub iptables: Vec<PathBuf>,
+    /// Folders of the Open vSwitch programs, the first that has one wins.
+    pub openvswitch: Vec<PathBuf>,
+}
+
+impl Paths {
+    /// dom0's.
+    #[must_use]
+    pub fn production() -> Self {
+        Self {
+            authorized_keys: "/etc/drawbridge/authorized_keys".into(),
+            config: "/etc/drawbridge/dom0.toml".into(),
+            inventory: "/etc/xensource-inventory".into(),
+            state: "/run/drawbridge".into(),
+            syslog: "/dev/log".into(),
+            bridge_nf: "/proc/sys/net/bridge".into(),
+            xtables_lock: "/run/xtables.lock".into(),
+            iptables: vec!["/usr/sbin".into(), "/sbin".into()],
+            openvswitch: vec!["/usr/bin".into(), "/usr/sbin".into()],
+        }
+    }
+
+    /// The program's absolute path, if it is installed.
+    pub(crate) fn program(&self, program: Program) -> Option<PathBuf> {
+        let folders = match program {
+            Program::Save(_) | Program::Restore(_) => &self.iptables,
+            Program::Ofctl | Program::Vsctl => &self.openvswitch,
+        };
+        folders.iter().map(|folder| folder.join(program.name())).find(|path| path.exists())
+    }
+
+    /// The switch that sends bridged packets through iptables.
+    pub(crate) fn bridge_nf_call(&self, family: Family) -> PathBuf {
+        self.bridge_nf.join(match family {
+            Family::Ipv4 => "bridge-nf-call-iptables",
+            Family::Ipv6 => "bridge-nf-call-ip6tables",
+        })
+    }
+
+    /// A path below the state directory.
+    pub(crate) fn in_state(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.state.join(name)
+    }
+}

@@ -1,0 +1,139 @@
+//! Carries out a plan: which runs, in which order, under which locks, and what of their output is passed on.
+
+use drawbridge_wire::reply::Outcome;
+
+use crate::authorise::{FlowsPlan, Plan, Program, RestorePlan, SavePlan, Table};
+use crate::bridge_nf::{self, Switch};
+use crate::config::Config;
+use crate::exec::{self, Output};
+use crate::paths::Paths;
+use crate::{Code, Refusal, Result, filter, generation, lock};
+
+/// Carries it out. `generation`: the write's.
+///
+/// # Errors
+/// A refusal; a program's non-zero exit is an outcome.
+pub(crate) fn perform(
+    plan: &Plan,
+    generation: Option<u64>,
+    config: &Config,
+    paths: &Paths,
+) -> Result<Outcome> {
+    let run = Performer { config, paths };
+    match (plan.is_write(), generation) {
+        (true, None) => {
+            return Err(Refusal::new(Code::MissingKey).detail("generation").detail("this call writes"));
+        }
+        (false, Some(_)) if !matches!(plan, Plan::Restore(_)) => {
+            return Err(Refusal::new(Code::UnknownKey).detail("generation").detail("this call only reads"));
+        }
+        _ => {}
+    }
+    // Held to the end.
+    let _lock = match plan.is_write() {
+        true => Some(lock::acquire(&paths.in_state("lock"), config.lock)?),
+        false => None,
+    };
+    if let (true, Some(generation)) = (plan.is_write(), generation) {
+        generation::advance(paths, generation)?;
+    }
+    match plan {
+        Plan::Save(plan) => run.save(plan),
+        Plan::Restore(plan) => run.restore(plan),
+        Plan::Read(approved) => outcome(approved.program(), exec::run(approved, paths, config.program)?),
+        Plan::DumpFlows(plan) | Plan::ChangeFlows(plan) => run.flows(plan),
+    }
+}
+
+struct Performer<'a> {
+    config: &'a Config,
+    paths: &'a Paths,
+}
+
+impl Performer<'_> {
+    fn exec(&self, approved: &crate::authorise::Approved) -> Result<Output> {
+        exec::run(approved, self.paths, self.config.program)
+    }
+
+    fn save(&self, plan: &SavePlan) -> Result<Outcome> {
+        let output = outcome(plan.run.program(), self.exec(&plan.run)?)?;
+        if output.exit_code != 0 {
+            // Whatever it wrote before it failed is not a dump.
+            return Ok(Outcome { stdout: String::new(), ..output });
+        }
+        let cut = cut(plan.run.program(), &output.stdout, &plan.tables)?;
+        let switch = bridge_nf::read(self.paths, plan.family)?;
+        let stdout = format!("# drawbridge bridge-nf-call={}\n{cut}", switch.as_str());
+        Ok(Outcome { stdout, ..output })
+    }
+
+    fn restore(&self, plan: &RestorePlan) -> Result<Outcome> {
+        let program = Program::Restore(plan.family());
+        let help = self.exec(&plan.help())?;
+        let can_wait = [&help.stdout, &help.stderr].iter().any(|text| contains(text, b"--wait"));
+        let wait = can_wait.then_some(self.config.lock);
+        // Held to the end.
+        let _xtables = match can_wait {
+            true => None,
+            false => Some(lock::acquire_xtables(&self.paths.xtables_lock, self.config.lock)?),
+        };
+        let trial = outcome(program, self.exec(&plan.run(true, wait))?)?;
+        if plan.trial_only || trial.exit_code != 0 {
+            return Ok(trial);
+        }
+        let done = outcome(program, self.exec(&plan.run(false, wait))?)?;
+        if done.exit_code == 0 {
+            self.send_bridged_packets(plan)?;
+        }
+        Ok(done)
+    }
+
+    /// Turns bridge netfilter on, if it is not and our jump stands first.
+    fn send_bridged_packets(&self, plan: &RestorePlan) -> Result<()> {
+        if bridge_nf::read(self.paths, plan.family())? == Switch::On {
+            return Ok(());
+        }
+        let look = plan.look();
+        let output = outcome(look.program(), self.exec(&look)?)?;
+        if output.exit_code != 0 {
+            return Err(unparsable(look.program(), 0, "it failed"));
+        }
+        let cut = cut(look.program(), &output.stdout, &[Table::Filter])?;
+        match filter::jump_stands_first(&cut) {
+            true => bridge_nf::turn_on(self.paths, plan.family()),
+            false => Ok(()),
+        }
+    }
+
+    fn flows(&self, plan: &FlowsPlan) -> Result<Outcome> {
+        let exists = plan.bridge_exists();
+        let found = outcome(exists.program(), self.exec(&exists)?)?;
+        match found.exit_code {
+            0 => outcome(plan.run.program(), self.exec(&plan.run)?),
+            2 => Err(Refusal::new(Code::NoSuchBridge).detail(&plan.bridge)),
+            _ => Err(Refusal::new(Code::ProgramFailed)
+                .detail(exists.program())
+                .detail(found.stderr.trim_ascii())),
+        }
+    }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+fn unparsable(program: Program, line: usize, problem: &str) -> Refusal {
+    Refusal::new(Code::OutputUnparsable).detail(program).detail(line).detail(problem)
+}
+
+fn cut(program: Program, dump: &str, tables: &[Table]) -> Result<String> {
+    filter::cut(dump, tables).map_err(|e| unparsable(program, e.line, e.problem))
+}
+
+/// The output as text. What is not UTF-8 on standard output is refused; messages are made readable.
+fn outcome(program: Program, output: Output) -> Result<Outcome> {
+    let Output { exit_code, stdout, stderr } = output;
+    let stdout = String::from_utf8(stdout).map_err(|_| unparsable(program, 0, "not UTF-8"))?;
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    Ok(Outcome { exit_code, stdout, stderr })
+}

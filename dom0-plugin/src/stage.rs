@@ -1,0 +1,184 @@
+//! Staged input: parts wait in the state directory until the last one comes.
+//!
+//! An upload is a folder `uploads/<key id>-<upload id>`: `head` (when it began, and what all its parts have in common),
+//! `part-<n>`, and, once it is finished, `done` in place of the parts, so that a second use can be named.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use drawbridge_wire::call::{self, Input};
+use drawbridge_wire::limits;
+use drawbridge_wire::stage::Part;
+
+use crate::authenticate::Caller;
+use crate::paths::Paths;
+use crate::request::Request;
+use crate::{Code, Refusal, Result, lock, state};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The call's whole input, still encoded; `None` if this part only had to be put down.
+///
+/// # Errors
+/// A refusal with the code of what is wrong.
+pub(crate) fn assemble(
+    request: &Request,
+    input: &Input,
+    caller: Caller,
+    paths: &Paths,
+    now: u64,
+) -> Result<Option<String>> {
+    let Some(part) = &input.part else { return Ok(Some(input.text.clone())) };
+    let uploads = paths.in_state("uploads");
+    state::secure_dir(&uploads)?;
+    let _lock = lock::acquire(&paths.in_state("uploads.lock"), PATIENCE)?;
+    let staged = sweep(&uploads, now)?;
+
+    let upload = Upload { folder: uploads.join(format!("{}-{}", caller.key_id(), part.upload)) };
+    if upload.folder.exists() {
+        upload.check(request, part, now)?;
+    } else if part.part != 1 {
+        return Err(Refusal::new(Code::PartMissing).detail(1));
+    } else {
+        if staged.uploads >= limits::UPLOADS {
+            return Err(Refusal::new(Code::TooManyUploads).detail(format!("{} uploads", limits::UPLOADS)));
+        }
+        upload.begin(request, now)?;
+    }
+    if staged.bytes + input.text.len() as u64 > limits::STAGED_BYTES {
+        return Err(Refusal::new(Code::TooManyUploads).detail(format!("{} bytes", limits::STAGED_BYTES)));
+    }
+    if !part.is_last() {
+        state::replace(&upload.part(part.part), input.text.as_bytes())?;
+        return Ok(None);
+    }
+    let mut joined = String::new();
+    for earlier in 1..part.part {
+        let path = upload.part(earlier);
+        joined += &fs::read_to_string(&path).map_err(|e| state::failed(&path, &e))?;
+    }
+    joined += &input.text;
+    upload.finish()?;
+    if hmac_sha256::Hash::hash(joined.as_bytes()) != part.sha256 {
+        return Err(Code::BadHash.into());
+    }
+    Ok(Some(joined))
+}
+
+struct Upload {
+    folder: PathBuf,
+}
+
+impl Upload {
+    fn head(&self) -> PathBuf {
+        self.folder.join("head")
+    }
+
+    fn done(&self) -> PathBuf {
+        self.folder.join("done")
+    }
+
+    fn part(&self, number: u32) -> PathBuf {
+        self.folder.join(format!("part-{number}"))
+    }
+
+    fn begin(&self, request: &Request, now: u64) -> Result<()> {
+        state::secure_dir(&self.folder)?;
+        state::replace(&self.head(), format!("{now}\n{}", common(request)).as_bytes())
+    }
+
+    /// Whether `part` is the next one of this upload.
+    fn check(&self, request: &Request, part: &Part, now: u64) -> Result<()> {
+        let head = read_head(&self.head())?.ok_or(Code::UploadExpired)?;
+        if self.done().exists() {
+            return Err(Code::UploadReused.into());
+        }
+        let age = now.saturating_sub(head.began);
+        if age > limits::UPLOAD_SECONDS {
+            return Err(Refusal::new(Code::UploadExpired).detail(age).detail(limits::UPLOAD_SECONDS));
+        }
+        if head.common != common(request) {
+            return Err(Code::UploadMismatch.into());
+        }
+        if let Some(missing) = (1..part.part).find(|n| !self.part(*n).exists()) {
+            return Err(Refusal::new(Code::PartMissing).detail(missing));
+        }
+        if self.part(part.part).exists() { Err(Code::UploadReused.into()) } else { Ok(()) }
+    }
+
+    fn finish(&self) -> Result<()> {
+        state::replace(&self.done(), b"")?;
+        self.drop_parts()
+    }
+
+    fn drop_parts(&self) -> Result<()> {
+        for number in 1..=limits::UPLOAD_PARTS {
+            match fs::remove_file(self.part(number)) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::NotFound => break,
+                Err(e) => return Err(state::failed(&self.folder, &e)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What all parts of an upload have in common: everything but the part itself and its signature.
+fn common(request: &Request) -> String {
+    let mut members: Vec<_> = request
+        .pairs()
+        .into_iter()
+        .filter(|(key, _)| ![call::AUTH, call::STDIN, call::PART].contains(key))
+        .collect();
+    members.sort_unstable();
+    format!("{} {members:?}\n", request.function)
+}
+
+struct Head {
+    began: u64,
+    common: String,
+}
+
+/// `None` if there is none: its writer was killed before it got so far.
+fn read_head(path: &Path) -> Result<Option<Head>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(state::failed(path, &e)),
+    };
+    let parsed = text
+        .split_once('\n')
+        .and_then(|(began, common)| Some(Head { began: began.parse().ok()?, common: common.to_owned() }));
+    parsed
+        .map(Some)
+        .ok_or_else(|| Refusal::new(Code::StateIo).detail(path.display()).detail("not an upload's head"))
+}
+
+/// What is staged on this host.
+struct Staged {
+    uploads: usize,
+    bytes: u64,
+}
+
+/// Drops the parts of expired uploads, forgets old ones, and counts the rest.
+fn sweep(uploads: &Path, now: u64) -> Result<Staged> {
+    let mut staged = Staged { uploads: 0, bytes: 0 };
+    for entry in fs::read_dir(uploads).map_err(|e| state::failed(uploads, &e))? {
+        let upload = Upload { folder: entry.map_err(|e| state::failed(uploads, &e))?.path() };
+        let age = read_head(&upload.head())?.map(|head| now.saturating_sub(head.began));
+        if age.is_none_or(|age| age > limits::UPLOAD_MEMORY_SECONDS) {
+            fs::remove_dir_all(&upload.folder).map_err(|e| state::failed(&upload.folder, &e))?;
+            continue;
+        }
+        if age.is_some_and(|age| age > limits::UPLOAD_SECONDS) {
+            upload.drop_parts()?;
+        }
+        staged.uploads += 1;
+        for file in fs::read_dir(&upload.folder).map_err(|e| state::failed(&upload.folder, &e))?.flatten() {
+            staged.bytes += file.metadata().map_or(0, |metadata| metadata.len());
+        }
+    }
+    Ok(staged)
+}
