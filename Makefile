@@ -1,0 +1,55 @@
+# What a person types. `make help` lists it.
+
+CARGO ?= cargo
+# Programs the Lab and the demo start, and the Debian and Fedora packages they come in.
+PROGRAMS := iptables-save iptables-legacy-save iptables-nft-save ebtables ip setpriv
+APT := iptables ebtables iproute2 util-linux
+DNF := iptables-nft iptables-legacy ebtables-nft iproute util-linux
+PLUGIN_TARGET := x86_64-unknown-linux-gnu
+PLUGIN := target/$(PLUGIN_TARGET)/dom0/drawbridge-dom0
+
+.PHONY: help demo test bench soak lint plugin build deps root
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
+
+demo: root deps build ## A mock pool of two hosts, a sample policy, every lifecycle step, real packets; one table
+	@target/debug/demo
+
+test: root deps build plugin ## Everything: unit and property tests, the Lab with real packets
+	$(CARGO) test --workspace --no-fail-fast
+
+bench: root deps ## Cost against the bare programs, as ratios in one run
+	$(CARGO) build --release --workspace
+	$(MAKE) plugin
+	target/release/bench --plugin $(PLUGIN)
+
+lint: ## Formatting, clippy and documentation, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+plugin: ## The static executable for dom0
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile dom0 -p dom0-plugin --target $(PLUGIN_TARGET)
+	@echo "$(PLUGIN): $$(stat -c %s $(PLUGIN)) bytes"
+
+build:
+	$(CARGO) build --workspace --bins
+
+root:
+	@if [ "$$(id -u)" != 0 ]; then \
+	  echo "This makes network namespaces and needs root: run 'sudo -E make $(MAKECMDGOALS)'." >&2; exit 1; fi
+
+deps:
+	@missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "Missing:$$missing"; \
+	  if command -v apt-get >/dev/null; then \
+	    echo "Installing with apt: $(APT)"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; \
+	  elif command -v dnf >/dev/null; then \
+	    echo "Installing with dnf: $(DNF)"; dnf install -y -q $(DNF); \
+	  else echo "Neither apt nor dnf is here: install $$missing yourself." >&2; exit 1; fi; \
+	  for p in $$missing; do command -v $$p >/dev/null || { echo "$$p is still missing." >&2; exit 1; }; done; \
+	fi
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }
