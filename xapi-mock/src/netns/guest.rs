@@ -10,7 +10,7 @@ use super::host::{Host, no_dad};
 use super::locking;
 use super::port::{DOM0_MAC, Lock, Port};
 use super::process::ProcessSpace;
-use super::space::Space;
+use super::space::{Space, next_index};
 use super::switch::tune_station;
 
 /// What a guest does as soon as its links carry frames; runs on a thread of its own in the guest's network namespace.
@@ -75,7 +75,8 @@ impl Guest {
     /// Adds a VIF.
     pub(super) fn plug(&self, port: Port) -> io::Result<()> {
         let mut state = self.state();
-        if state.ports.contains_key(&port.device) {
+        // Not by `state` alone: what another domain has must not be removed by the clean-up below.
+        if state.ports.contains_key(&port.device) || self.host.has_link(&port.vif())? {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", port.vif())));
         }
         self.attach(&port).inspect_err(|_| {
@@ -95,8 +96,9 @@ impl Guest {
     fn attach(&self, port: &Port) -> io::Result<()> {
         let (vif, eth, Port { mac, mtu, bridge, .. }) = (port.vif(), port.eth(), port);
         let mut lines = vec![format!(
-            "link add name {vif} address {DOM0_MAC} mtu {mtu} type veth \
+            "link add name {vif} index {} address {DOM0_MAC} mtu {mtu} type veth \
              peer name {eth} address {mac} mtu {mtu} netns {}",
+            next_index(),
             self.space.address()
         )];
         if port.lock == Lock::Unlocked {
@@ -113,8 +115,7 @@ impl Guest {
     fn detach(&self, port: &Port) -> io::Result<()> {
         let vif = port.vif();
         let cleared = locking::clear(&self.host, &vif);
-        let there = self.host.space.in_network(|| Ok(nix::net::if_::if_nametoindex(vif.as_str()).is_ok()))?;
-        if there {
+        if self.host.has_link(&vif)? {
             self.host.space.ip(&[format!("link delete dev {vif}")])?;
         }
         cleared

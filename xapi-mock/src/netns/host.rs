@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
+use nix::net::if_::if_nametoindex;
 
 use super::files;
 use super::port::Name;
@@ -60,8 +61,9 @@ impl Host {
         // The rules stand before the first link does.
         host.firewall("iptables-restore", FIREWALL)?;
         host.firewall("ip6tables-restore", FIREWALL_IPV6)?;
+        host.space.ip(&["link set dev lo up".to_owned()])?;
         for (index, (bridge, network, address)) in bridges.iter().enumerate() {
-            host.bridge(index, bridge, *address)?;
+            host.bridge(bridge, *address)?;
             let uplink = format!("eth{index}");
             let port = switch.connect(network, bridge, &host.space, &uplink)?;
             host.space.ip(&[format!("link set dev {uplink} master {bridge} up")])?;
@@ -76,26 +78,27 @@ impl Host {
         process::success(restore, &output).map(drop)
     }
 
-    fn bridge(&self, index: usize, name: &Name, address: Option<IpNet>) -> io::Result<()> {
-        let mut lines = vec![new_bridge(name)];
-        if index == 0 {
-            lines.insert(0, "link set dev lo up".into());
+    fn bridge(&self, name: &Name, address: Option<IpNet>) -> io::Result<()> {
+        self.space.ip(&[new_bridge(name)])?;
+        // dom0 has IPv6 switched off but for an IPv6 management network.
+        if let Some(IpNet::V6(_)) = address {
+            self.space.in_network(|| sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "0"))?;
         }
+        let mut lines = Vec::new();
         if let Some(address) = address {
             lines.push(format!("address add {address} dev {name}{}", no_dad(address)));
         }
         lines.push(format!("link set dev {name} up"));
-        self.space.in_network(|| {
-            // dom0 has IPv6 switched off; an IPv6 management network switches it on for its bridge.
-            let ipv6 = matches!(address, Some(IpNet::V6(_)));
-            sysctl("ipv6/conf/default/disable_ipv6", if ipv6 { "0" } else { "1" })
-        })?;
         self.space.ip(&lines)
     }
 
     /// Names of the VIFs that have rules in ebtables. Whoever changes those holds this.
     pub(super) fn locked_vifs(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.locked_vifs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn has_link(&self, name: &str) -> io::Result<bool> {
+        self.space.in_network(|| Ok(if_nametoindex(name).is_ok()))
     }
 
     pub(super) fn syslog(&self) -> Vec<String> {

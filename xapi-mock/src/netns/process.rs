@@ -174,8 +174,9 @@ impl ProcessSpace {
         self.namespace.as_raw_fd()
     }
 
-    /// Puts what the calling thread starts from now on into the namespace.
+    /// Puts what the calling thread starts from now on into the namespace, no signal blocked.
     pub(super) fn enter(&self) -> io::Result<()> {
+        SigSet::empty().thread_set_mask()?;
         Ok(setns(&self.namespace, CloneFlags::CLONE_NEWPID)?)
     }
 
@@ -206,10 +207,9 @@ pub(super) fn run_plugin(host: &Space, name: &str, method_call: &str) -> io::Res
             return Ok(PluginRun { exit: Exit::Code(code), stdout: Vec::new(), stderr: Vec::new() });
         }
         umask(Mode::from_bits_truncate(0o022));
-        SigSet::empty().thread_set_mask()?;
         let stdout = OutputFile::create("stdout")?;
         let stderr = OutputFile::create("stderr")?;
-        // std gives children the default SIGPIPE and the caller's mask; xapi's have it ignored and none.
+        // std gives children the default SIGPIPE; xapi's have it ignored.
         let status = command("env")
             .args(["--default-signal", "--ignore-signal=PIPE", "setsid", &path, method_call])
             .current_dir("/")

@@ -11,6 +11,7 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -184,6 +185,13 @@ fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
         let _closed = nix::unistd::close(descriptor);
     }
     Ok(())
+}
+
+/// An index for one end of a veth, far from those the kernel gives the other. Were the two equal by chance, the kernel
+/// would take the link for one without a peer and look at its carrier up to a second later.
+pub(super) fn next_index() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(10_000);
+    LAST.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Sets a kernel parameter of the calling thread's network namespace; `key` as below `/proc/sys/net`.

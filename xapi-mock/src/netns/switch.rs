@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::host::{new_bridge, no_dad};
 use super::port::{Mac, Name};
 use super::process::ProcessSpace;
-use super::space::{Space, sysctl};
+use super::space::{Space, next_index, sysctl};
 
 /// The common switch.
 #[derive(Debug)]
@@ -93,7 +93,8 @@ impl Switch {
 }
 
 fn plug(port: &str, far: &str, options: &str, space: &Space) -> String {
-    format!("link add name {port} type veth peer name {far} {options} netns {}", space.address())
+    let (index, address) = (next_index(), space.address());
+    format!("link add name {port} index {index} type veth peer name {far} {options} netns {address}")
 }
 
 /// Kernel parameters of everything that is not a host: addresses serve at once and outlive a pause, and a link that

@@ -169,6 +169,9 @@ fn what_cannot_be_made_leaves_nothing() {
     let guest = start(&plane, "one", 1, 1);
     plane.plug("vm1", &bad).unwrap_err();
     assert_eq!(names(&guest), ["lo", "eth0"]);
+    let taken = plane.create_domain("one", "vm3", &[port(1, 3)]).unwrap_err();
+    assert_eq!(taken.to_string(), "vif1.0 exists");
+    assert!(names(&host(&plane, "one")).contains(&"vif1.0".to_owned()), "vm1's own");
     let twice = plane.create_domain("one", "vm1", &[]).unwrap_err();
     assert_eq!(twice.to_string(), "VM vm1 has a domain");
     assert_eq!(plane.create_domain("three", "vm2", &[]).unwrap_err().to_string(), "host three: none such");

@@ -82,6 +82,24 @@ fn each_mode_passes_what_xenserver_passes() {
 }
 
 #[test]
+fn a_guest_goes_on_after_its_lock_was_changed() {
+    let plane = pool();
+    let (guest, other) = (start(&plane, "one", 1, 1), start(&plane, "two", 1, 2));
+    assert!(reaches(&guest, &other, v4(2)) && reaches(&guest, &other, v6(2)));
+    for locking in [locked(&["10.9.0.1"], &["fd09::1"]), Locking::Disabled, Locking::Unlocked] {
+        let port = VifPort { locking, ..port(1, 1) };
+        plane.set_locking("vm1", &port).unwrap();
+        for address in [v4(2), v6(2)] {
+            if port.locking == Locking::Disabled {
+                assert!(is_cut(&guest, &other, address), "{:?} {address}", port.locking);
+            } else {
+                assert!(reaches(&guest, &other, address), "{:?} {address}", port.locking);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_domain_is_born_locked() {
     let plane = pool();
     let port = VifPort { locking: locked(&["10.9.0.1"], &[]), ..port(1, 1) };
