@@ -225,3 +225,6 @@ pub fn groups_of(file: &PolicyFile, names: &[&str]) -> BTreeSet<GroupId> {
     let ports = file.ports.iter().filter(|port| names.contains(&port.vm.as_str()));
     ports.flat_map(|port| port.groups.iter().cloned()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,3 +133,6 @@ impl VifLocking {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+use std::path::Path;
+
+use xenapi::{Bond, HostMetrics, NetworkSriov, Pif, Uuid};
+
+use super::*;
+
+fn uuid<C>(n: u32) -> Uuid<C> {
+    format!("00000000-0000-0000-0000-{n:012}").parse().unwrap()
+}
+
+fn reference<C>(name: &str) -> Ref<C> {
+    Ref::new(format!("OpaqueRef:{name}"))
+}
+
+fn host(inventory: &mut Inventory, name: &str, backend: &str) {
+    let host = Host {
+        uuid: uuid(inventory.hosts.len() as u32 + 1),
+        name_label: name.to_owned(),
+        hostname: name.to_owned(),
+        address: "127.0.0.1".to_owned(),
+        enabled: true,
+        software_version: [("network_backend".to_owned(), backend.to_owned())].into(),
+        metrics: Ref::<HostMetrics>::null(),
+    };
+    inventory.hosts.insert(reference(name), host);
+}
+
+fn network(inventory: &mut Inventory, name: &str, bridge: &str) {
+    let network = Network {
+        uuid: uuid(100 + inventory.networks.len() as u32),
+        name_label: name.to_owned(),
+        bridge: bridge.to_owned(),
+        default_locking_mode: DefaultLockingMode::Unlocked,
+        other_config: BTreeMap::new(),
+        pifs: Vec::new(),
+        vifs: Vec::new(),
+    };
+    inventory.networks.insert(reference(name), network);
+}
+
+/// A running guest with one VIF on `lan`.
+fn guest(inventory: &mut Inventory, key: &str, name: &str, host: &str, domid: u32) {
+    let vm = Vm {
+        uuid: uuid(200 + inventory.vms.len() as u32),
+        name_label: name.to_owned(),
+        power_state: PowerState::Running,
+        resident_on: reference(host),
+        domid: Some(domid),
+        is_control_domain: false,
+        is_a_template: false,
+        is_a_snapshot: false,
+        vifs: vec![reference(key)],
+        other_config: BTreeMap::new(),
+        xenstore_data: BTreeMap::new(),
+    };
+    let vif = Vif {
+        uuid: uuid(300 + inventory.vifs.len() as u32),
+        device: 0,
+        mac: "00:16:3e:00:00:01".parse().unwrap(),
+        network: reference("lan"),
+        vm: reference(key),
+        currently_attached: true,
+        locking_mode: xenapi::LockingMode::NetworkDefault,
+        ipv4_allowed: Vec::new(),
+        ipv6_allowed: Vec::new(),
+        other_config: BTreeMap::new(),
+    };
+    inventory.vms.insert(reference(key), vm);
+    inventory.vifs.insert(reference(key), vif);
+}
+
+fn pool() -> Inventory {
+    let mut inventory = Inventory::default();
+    host(&mut inventory, "h1", "bridge");
+    host(&mut inventory, "h2", "bridge");
+    network(&mut inventory, "lan", "xenbr0");
+    guest(&mut inventory, "a", "web", "h1", 5);
+    guest(&mut inventory, "b", "db", "h2", 7);
+    inventory
+}
+
+const POLICY: &str = r#"
+[[group]]
+id = "web"
+[[group]]
+id = "db"
+[[group.rule]]
+direction = "ingress"
+remote_group = "web"
+[[port]]
+vm = "web"
+device = 0
+groups = ["web"]
+addresses = ["10.0.0.1"]
+[[port]]
+vm = "db"
+device = 0
+groups = ["db"]
+addresses = ["10.0.0.2"]
+"#;
+
+fn bound(text: &str, inventory: &Inventory) -> Desired {
+    desired(&PolicyFile::parse(Path::new("p"), text).unwrap(), inventory).unwrap()
+}
+
+fn members(desired: &Desired) -> Vec<String> {
+    let peers = desired.hosts[&reference("h2")].policy.peers.values();
+    peers.flatten().map(ToString::to_string).collect()
+}
+
+#[test]
+fn ports_are_found_where_they_run_and_count_as_members_everywhere() {
+    let desired = bound(POLICY, &pool());
+    assert!(desired.problems.is_empty(), "{:?}", desired.problems);
+    let on_h1 = &desired.hosts[&reference("h1")].policy.attachments;
+    assert_eq!(on_h1[0].interfaces()[0], "vif5.0");
+    assert_eq!(members(&desired), ["10.0.0.1/32"]);
+    let web = BTreeSet::from(["web".parse().unwrap()]);
+    assert!(desired.hosts[&reference("h2")].refers_to(&web));
+    assert!(!desired.hosts[&reference("h1")].refers_to(&web));
+}
+
+/// Suspended, halted or unplugged: nothing of it remains, on any host.
+#[test]
+fn what_has_no_interface_is_no_member() {
+    for change in [
+        (|vm: &mut Vm, _: &mut Vif| vm.power_state = PowerState::Suspended) as fn(&mut Vm, &mut Vif),
+        |vm, _| vm.power_state = PowerState::Halted,
+        |_, vif| vif.currently_attached = false,
+        |vm, _| vm.resident_on = Ref::null(),
+        |vm, _| vm.domid = None,
+    ] {
+        let mut inventory = pool();
+        let vif = inventory.vifs.get_mut(&reference("a")).unwrap();
+        change(inventory.vms.get_mut(&reference("a")).unwrap(), vif);
+        let desired = bound(POLICY, &inventory);
+        assert!(desired.problems.is_empty() && desired.hosts[&reference("h1")].is_empty());
+        assert!(members(&desired).is_empty());
+    }
+}
+
+#[test]
+fn what_cannot_be_bound_is_told_and_the_rest_is_enforced() {
+    let mut ambiguous = pool();
+    guest(&mut ambiguous, "c", "web", "h2", 8);
+    let mut snapshot = pool();
+    guest(&mut snapshot, "c", "web", "h2", 8);
+    snapshot.vms.get_mut(&reference("c")).unwrap().is_a_snapshot = true;
+    let mut sriov = pool();
+    let pif = Pif {
+        uuid: uuid(400),
+        device: "eth0".to_owned(),
+        network: reference("lan"),
+        host: reference("h1"),
+        vlan: None,
+        management: false,
+        bond_slave_of: Ref::<Bond>::null(),
+        sriov_logical_pif_of: vec![Ref::<NetworkSriov>::new("OpaqueRef:s")],
+    };
+    sriov.pifs.insert(reference("p"), pif);
+    sriov.networks.get_mut(&reference("lan")).unwrap().pifs.push(reference("p"));
+    let mut vswitch = pool();
+    let version = &mut vswitch.hosts.get_mut(&reference("h1")).unwrap().software_version;
+    version.insert("network_backend".to_owned(), "openvswitch".to_owned());
+    let unknown = POLICY.replace("vm = \"web\"", "vm = \"wub\"");
+    let device = POLICY.replacen("device = 0", "device = 3", 1);
+    let guarded = format!("guarded_networks = [\"nowhere\"]\n{POLICY}");
+
+    for (text, inventory, words, enforced) in [
+        (unknown.as_str(), &pool(), "no VM of this name", 1),
+        (device.as_str(), &pool(), "no VIF of this device", 1),
+        (POLICY, &ambiguous, "several VMs", 1),
+        (POLICY, &sriov, "SR-IOV", 0),
+        (POLICY, &vswitch, "Open vSwitch", 1),
+        (guarded.as_str(), &pool(), "no network of this name", 2),
+    ] {
+        let desired = bound(text, inventory);
+        assert!(
+            desired.problems.iter().any(|p| p.message.contains(words)),
+            "{words}: {:?}",
+            desired.problems
+        );
+        let ports: usize = desired.hosts.values().map(|h| h.policy.attachments.len()).sum();
+        assert_eq!(ports, enforced, "{words}");
+    }
+    assert!(bound(POLICY, &snapshot).problems.is_empty(), "a snapshot has the same name and is no guest");
+}
+
+#[test]
+fn a_network_is_guarded_by_policy_or_by_other_config() {
+    let mut inventory = pool();
+    let key = (GUARDED_KEY.to_owned(), "true".to_owned());
+    inventory.networks.get_mut(&reference("lan")).unwrap().other_config.extend([key]);
+    for (text, inventory) in [(POLICY, &inventory), ("guarded_networks = [\"lan\"]\n", &pool())] {
+        let desired = bound(text, inventory);
+        let guarded = &desired.hosts[&reference("h1")].policy.guarded;
+        assert_eq!(guarded.iter().map(Interface::as_str).collect::<Vec<_>>(), ["xenbr0"]);
+    }
+}
