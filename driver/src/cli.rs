@@ -52,7 +52,11 @@ async fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Apply { policy } => (policy, "apply", Scope::Everything, true),
         Command::Hook { event } => {
             let (policy, scope) = match &event {
-                HookEvent::Create(on) | HookEvent::Reboot(on) | HookEvent::Resume(on) => {
+                HookEvent::Create(on)
+                | HookEvent::Reboot(on)
+                | HookEvent::Resume(on)
+                | HookEvent::Plug(on)
+                | HookEvent::Unplug(on) => {
                     (on.policy.clone(), Scope::Vm { vm: on.vm.clone(), leaving: false })
                 }
                 HookEvent::Suspend(on) | HookEvent::Terminate(on) => {

@@ -65,6 +65,10 @@ pub(super) enum HookEvent {
     Resume(OnVm),
     /// The VM was shut down or destroyed.
     Terminate(OnVm),
+    /// A VIF was plugged into the running VM.
+    Plug(OnVm),
+    /// A VIF was unplugged from the running VM.
+    Unplug(OnVm),
     /// The host came up, or its toolstack was restarted.
     HostInit {
         /// Name or uuid of the host.
@@ -83,6 +87,8 @@ impl HookEvent {
             Self::Suspend(_) => "suspend",
             Self::Resume(_) => "resume",
             Self::Terminate(_) => "terminate",
+            Self::Plug(_) => "plug",
+            Self::Unplug(_) => "unplug",
             Self::HostInit { .. } => "host-init",
         }
     }

@@ -4,7 +4,7 @@ use xenapi::{Bond, HostMetrics, NetworkSriov, Pif, Uuid};
 
 use super::*;
 
-fn uuid<C>(n: u32) -> Uuid<C> {
+fn uuid<C>(n: usize) -> Uuid<C> {
     format!("00000000-0000-0000-0000-{n:012}").parse().unwrap()
 }
 
@@ -14,7 +14,7 @@ fn reference<C>(name: &str) -> Ref<C> {
 
 fn host(inventory: &mut Inventory, name: &str, backend: &str) {
     let host = Host {
-        uuid: uuid(inventory.hosts.len() as u32 + 1),
+        uuid: uuid(inventory.hosts.len() + 1),
         name_label: name.to_owned(),
         hostname: name.to_owned(),
         address: "127.0.0.1".to_owned(),
@@ -27,7 +27,7 @@ fn host(inventory: &mut Inventory, name: &str, backend: &str) {
 
 fn network(inventory: &mut Inventory, name: &str, bridge: &str) {
     let network = Network {
-        uuid: uuid(100 + inventory.networks.len() as u32),
+        uuid: uuid(100 + inventory.networks.len()),
         name_label: name.to_owned(),
         bridge: bridge.to_owned(),
         default_locking_mode: DefaultLockingMode::Unlocked,
@@ -41,7 +41,7 @@ fn network(inventory: &mut Inventory, name: &str, bridge: &str) {
 /// A running guest with one VIF on `lan`.
 fn guest(inventory: &mut Inventory, key: &str, name: &str, host: &str, domid: u32) {
     let vm = Vm {
-        uuid: uuid(200 + inventory.vms.len() as u32),
+        uuid: uuid(200 + inventory.vms.len()),
         name_label: name.to_owned(),
         power_state: PowerState::Running,
         resident_on: reference(host),
@@ -54,7 +54,7 @@ fn guest(inventory: &mut Inventory, key: &str, name: &str, host: &str, domid: u3
         xenstore_data: BTreeMap::new(),
     };
     let vif = Vif {
-        uuid: uuid(300 + inventory.vifs.len() as u32),
+        uuid: uuid(300 + inventory.vifs.len()),
         device: 0,
         mac: "00:16:3e:00:00:01".parse().unwrap(),
         network: reference("lan"),
