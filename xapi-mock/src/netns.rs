@@ -190,6 +190,12 @@ impl DataPlane for Netns {
     }
 }
 
+impl Drop for Netns {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use super::packet::PacketSocket;
@@ -179,4 +180,31 @@ fn what_cannot_be_made_leaves_nothing() {
 
     plane.shut_down();
     assert_eq!(plane.plugins("one").unwrap_err().to_string(), "host one: none such");
+}
+
+#[test]
+fn many_domains_come_and_go_at_the_same_time() {
+    let plane = pool();
+    let lock = |number: u8| VifPort {
+        locking: Locking::Locked { ipv4: vec![v4(number).to_string()], ipv6: vec![v6(number).to_string()] },
+        ..port(u32::from(number), number)
+    };
+    thread::scope(|scope| {
+        for number in 1..=8 {
+            let (plane, port) = (&plane, lock(number));
+            scope.spawn(move || {
+                let host = if number % 2 == 0 { "one" } else { "two" };
+                start_with(plane, host, &port, number);
+                plane.destroy_domain(&format!("vm{number}")).unwrap();
+                start_with(plane, host, &port, number);
+            });
+        }
+    });
+    let guest = |number: u8| plane.guest(&format!("vm{number}")).unwrap();
+    for number in 2..=8 {
+        assert!(reaches(&guest(1), &guest(number), v4(number)), "guest {number}");
+    }
+    let rules = host(&plane, "one").command("ebtables-nft-save", &[], b"").unwrap();
+    let rules = String::from_utf8(rules.stdout).unwrap();
+    assert_eq!(rules.matches("-A FORWARD -i ").count(), 4, "{rules}");
 }
