@@ -32,7 +32,9 @@ pub(super) fn apply(host: &Host, port: &Port) -> io::Result<()> {
 
 /// Removes the rules of a VIF that goes away.
 pub(super) fn clear(host: &Host, vif: &str) -> io::Result<()> {
-    if host.locked_vifs().remove(vif) {
+    // Held until ebtables is done.
+    let mut locked = host.locked_vifs();
+    if locked.remove(vif) {
         restore(host, &removal(vif))?;
     }
     Ok(())
