@@ -1,0 +1,215 @@
+//! A dom0 in a temporary folder: keys, inventory, state, and stand-ins for the four programs that write down each
+//! start. Signs calls, and makes them through the library as the program does.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod case;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dom0_plugin::paths::Paths;
+use drawbridge_wire::auth::Nonce;
+use drawbridge_wire::xmlrpc::{MethodCall, Response, Value, decode_response, encode_call};
+use drawbridge_wire::{Function, Reply, Signer, generate_keypair};
+
+pub const HOST_UUID: &str = "6a0b7a3e-6a51-4d5c-8f7e-2f9f5b1c0d11";
+
+/// The session as it would come from XAPI; it must never show up anywhere.
+pub const SESSION: &str = "OpaqueRef:7a1d1c55-1e55-4ec2-a5a5-5e551040f5ec";
+
+/// What the plugin printed.
+#[derive(Debug)]
+pub enum Answer {
+    Success(Reply),
+    Failure(Vec<String>),
+}
+
+impl Answer {
+    pub fn read(document: &str) -> Self {
+        let Ok(Response::Value(value)) = decode_response(document) else {
+            panic!("not a response: {document}")
+        };
+        match value.member("Status").and_then(Value::as_str) {
+            Some("Success") => {
+                Self::Success(Reply::parse(value.member("Value").and_then(Value::as_str).unwrap()).unwrap())
+            }
+            Some("Failure") => {
+                let Some(Value::Array(texts)) = value.member("ErrorDescription") else {
+                    panic!("{document}")
+                };
+                Self::Failure(texts.iter().map(|text| text.as_str().unwrap().to_owned()).collect())
+            }
+            _ => panic!("no Status: {document}"),
+        }
+    }
+
+    /// The code of a refusal.
+    #[track_caller]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Failure(texts) => &texts[0],
+            Self::Success(reply) => panic!("was not refused: {reply:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn reply(self) -> Reply {
+        match self {
+            Self::Success(reply) => reply,
+            Self::Failure(texts) => panic!("was refused: {texts:?}"),
+        }
+    }
+}
+
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A nonce that no other call has.
+pub fn nonce() -> Nonce {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    bytes[4..8].copy_from_slice(&std::process::id().to_be_bytes());
+    Nonce(bytes)
+}
+
+pub fn signer() -> (Signer, String) {
+    let (private, line) = generate_keypair().unwrap();
+    (Signer::from_private_key(private.expose()).unwrap(), line.to_string())
+}
+
+pub fn arguments(members: &[(&str, &str)]) -> BTreeMap<String, String> {
+    members.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// `argv[1]` as XAPI writes it.
+pub fn document(function: &str, members: &BTreeMap<String, String>) -> String {
+    let members = members.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect();
+    encode_call(&MethodCall {
+        name: function.to_owned(),
+        params: vec![SESSION.into(), Value::Struct(members)],
+    })
+}
+
+/// See the module.
+pub struct Dom0 {
+    pub dir: PathBuf,
+    pub paths: Paths,
+    pub signer: Signer,
+}
+
+impl Dom0 {
+    #[track_caller]
+    pub fn new() -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests must run as root: the plugin trusts only root's files"
+        );
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("drawbridge-plugin-{}-{number}", std::process::id()));
+        for folder in ["bin", "etc", "bridge"] {
+            fs::create_dir_all(dir.join(folder)).unwrap();
+        }
+        set_mode(&dir.join("etc"), 0o755);
+        let (signer, line) = signer();
+        let paths = Paths {
+            authorized_keys: dir.join("etc/authorized_keys"),
+            config: dir.join("etc/dom0.toml"),
+            inventory: dir.join("etc/xensource-inventory"),
+            state: dir.join("state"),
+            syslog: dir.join("log"),
+            bridge_nf: dir.join("bridge"),
+            xtables_lock: dir.join("xtables.lock"),
+            iptables: vec![dir.join("bin")],
+            openvswitch: vec![dir.join("bin")],
+        };
+        let dom0 = Self { dir, paths, signer };
+        dom0.write("etc/authorized_keys", &format!("# who may call\n\n{line}\n"));
+        dom0.write(
+            "etc/xensource-inventory",
+            &format!("PRODUCT_BRAND='XCP-ng'\nINSTALLATION_UUID='{HOST_UUID}'\nCONTROL_DOMAIN_UUID='x'\n"),
+        );
+        for family in ["iptables", "ip6tables"] {
+            dom0.write(&format!("bridge/bridge-nf-call-{family}"), "0\n");
+            dom0.fake(&format!("{family}-save"), "printf '*filter\\n:INPUT ACCEPT [0:0]\\nCOMMIT\\n'");
+            dom0.fake(
+                &format!("{family}-restore"),
+                "case $* in --help) echo ' [ --wait=<seconds>' ;; *) cat >/dev/null ;; esac",
+            );
+        }
+        dom0.fake("ovs-ofctl", "case $* in *flows*-) cat >/dev/null ;; esac");
+        dom0.fake(
+            "ovs-vsctl",
+            "case $* in 'br-exists xenbr0') ;; br-exists*) exit 2 ;; *) echo xenbr0 ;; esac",
+        );
+        dom0
+    }
+
+    /// Writes a file of the given mode 0644.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.join(name), text).unwrap();
+        set_mode(&self.dir.join(name), 0o644);
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join(name)).unwrap()
+    }
+
+    /// Puts a shell script in a program's place. It writes down that it was started.
+    pub fn fake(&self, program: &str, script: &str) {
+        let started = self.dir.join("started");
+        let path = self.dir.join("bin").join(program);
+        // Written aside and renamed: a file open for writing, even in a child of another test's, cannot be executed.
+        let aside = path.with_extension("new");
+        let text = format!("#!/bin/sh\necho \"{program} $*\" >>{}\n{script}\n", started.display());
+        fs::write(&aside, text).unwrap();
+        set_mode(&aside, 0o755);
+        fs::rename(aside, path).unwrap();
+    }
+
+    /// Every start of a program so far, as `name arguments`.
+    pub fn started(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.dir.join("started")).unwrap_or_default();
+        text.lines().map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    /// A document to the plugin, its answer back.
+    pub fn serve(&self, document: &str) -> Answer {
+        let argv = [OsString::from("drawbridge"), OsString::from(document)];
+        let printed = dom0_plugin::serve(argv.into_iter(), &self.paths);
+        assert!(!printed.contains(SESSION), "the session came back: {printed}");
+        Answer::read(&printed)
+    }
+
+    /// A signed call.
+    pub fn call(&self, function: Function, members: &[(&str, &str)]) -> Answer {
+        let mut arguments = arguments(members);
+        self.signer.sign(HOST_UUID, function, &mut arguments, now(), nonce());
+        self.serve(&document(function.as_str(), &arguments))
+    }
+
+    /// A write of plain input.
+    pub fn restore(&self, generation: u64, stdin: &str) -> Answer {
+        let generation = generation.to_string();
+        let members =
+            [("args", ""), ("stdin", stdin), ("stdin_encoding", "plain"), ("generation", &generation)];
+        self.call(Function::IptablesRestore, &members)
+    }
+}
+
+impl Drop for Dom0 {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
