@@ -17,7 +17,7 @@ pub(super) fn apply(host: &Host, port: &Port) -> io::Result<()> {
     let mut locked = host.locked_vifs();
     host.space.ip(&[format!("link set dev {vif} down")])?;
     if locked.remove(&vif) {
-        restore(host, &removal(&vif))?;
+        remove(host, &vif)?;
     }
     host.space.ip(&[format!("link set dev {vif} nomaster")])?;
     if port.lock != Lock::Disabled {
@@ -35,7 +35,7 @@ pub(super) fn clear(host: &Host, vif: &str) -> io::Result<()> {
     // Held until ebtables is done.
     let mut locked = host.locked_vifs();
     if locked.remove(vif) {
-        restore(host, &removal(vif))?;
+        remove(host, vif)?;
     }
     Ok(())
 }
@@ -64,10 +64,17 @@ fn rules(port: &Port, ipv4: &[std::net::Ipv4Addr], ipv6: bool) -> String {
     text
 }
 
-fn removal(vif: &str) -> String {
+/// As in the script, a chain that somebody else has removed is not missed.
+fn remove(host: &Host, vif: &str) -> io::Result<()> {
     let chain = format!("FORWARD_{vif}");
-    format!(
-        "*filter\n-D FORWARD -i {vif} -j {chain}\n-D FORWARD -o {vif} -j {chain}\n-F {chain}\n-X {chain}\n"
+    if !host.space.program(&Program::new("ebtables-nft", &["-L", &chain]))?.status.success() {
+        return Ok(());
+    }
+    restore(
+        host,
+        &format!(
+            "*filter\n-D FORWARD -i {vif} -j {chain}\n-D FORWARD -o {vif} -j {chain}\n-F {chain}\n-X {chain}\n"
+        ),
     )
 }
 

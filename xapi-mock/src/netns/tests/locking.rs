@@ -109,6 +109,21 @@ fn a_domain_is_born_locked() {
 }
 
 #[test]
+fn rules_that_somebody_flushed_are_not_missed_and_come_back() {
+    let plane = pool();
+    let port = VifPort { locking: locked(&["10.9.0.1"], &[]), ..port(1, 1) };
+    let guest = start_with(&plane, "one", &port, 1);
+    let station = plane.add_station("xenbr0", "outside", &mac(9), &[]).unwrap();
+    for args in [["-F"], ["-X"]] {
+        assert!(host(&plane, "one").command("ebtables-nft", &args, b"").unwrap().status.success());
+    }
+    assert_eq!(passing(&guest, &station).len(), forgeries().len(), "flushed");
+    plane.set_locking("vm1", &port).unwrap();
+    assert_eq!(passing(&guest, &station), ["own", "DHCP", "own ARP"]);
+    plane.destroy_domain("vm1").unwrap();
+}
+
+#[test]
 fn a_disabled_vif_is_off_its_bridge_in_both_directions() {
     let plane = pool();
     let port = VifPort { locking: Locking::Disabled, ..port(1, 1) };

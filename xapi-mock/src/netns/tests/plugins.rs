@@ -24,7 +24,7 @@ tr '\0' '\n' </proc/$$/environ | sed 's/^/env /'
 echo "fds" $(ls /proc/self/fd)
 echo "stdin $(readlink /proc/$$/fd/0) $(sed -n 's/flags:\s*//p' /proc/$$/fdinfo/0)"
 echo "stdout $(stat -L -c '%F %a' /proc/$$/fd/1)"
-sed -n '/^Umask\|^SigIgn\|^SigBlk/p' /proc/$$/status
+sed -n '/^Umask\|^SigIgn\|^SigBlk/p' /proc/self/status
 test "$(cut -d' ' -f6 /proc/$$/stat)" = $$ && echo own session
 echo unseen >&2
 "#;
@@ -35,7 +35,7 @@ fn a_plugin_finds_what_xapi_gives_it() {
     // Survives an exec, as what this process was started with may.
     let _inherited = [(); 3].map(|()| dup(File::open("/dev/zero").unwrap()).unwrap());
     let PluginRun { exit, stdout, stderr } = run(&plane, "show");
-    // The C library's way to start a program leaves its own signal 32 ignored.
+    // posix_spawn leaves the C library's own signal 32 ignored.
     let stdout =
         String::from_utf8(stdout).unwrap().replace("SigIgn:\t0000000080001000", "SigIgn:\t0000000000001000");
     let expected = "argv 1 /etc/xapi.d/plugins/show <methodCall/>\n\
