@@ -49,7 +49,16 @@ fn two_hosts_hold_the_xtables_lock_at_once() {
 
 #[test]
 fn bridged_packets_meet_dom0s_firewall_only_where_it_is_switched_on() {
-    let plane = pool();
+    switch_on(Iptables::Nft);
+}
+
+#[test]
+fn bridged_packets_meet_a_legacy_firewall_likewise() {
+    switch_on(Iptables::Legacy);
+}
+
+fn switch_on(iptables: Iptables) {
+    let plane = pool_with(iptables, &[]);
     let (a, b) = (start(&plane, "one", 1, 1), start(&plane, "one", 2, 2));
     let (c, d) = (start(&plane, "two", 1, 3), start(&plane, "two", 2, 4));
     assert!(reaches(&a, &b, v4(2)) && reaches(&a, &b, v6(2)), "as shipped");
