@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Audit {
     started: Instant,
-    function: Option<(Function, Option<Family>)>,
+    function: Option<Function>,
+    family: Option<Family>,
     args: Option<String>,
     /// Which key the call claims; only believed if `authentic`.
     key_id: Option<KeyId>,
@@ -44,6 +45,7 @@ impl Audit {
         Self {
             started: Instant::now(),
             function: None,
+            family: None,
             args: None,
             key_id: None,
             authentic: false,
@@ -53,9 +55,13 @@ impl Audit {
         }
     }
 
+    pub(crate) fn called(&mut self, function: Function) {
+        self.function = Some(function);
+    }
+
     pub(crate) fn decoded(&mut self, request: &Request) {
         let arguments = &request.arguments;
-        self.function = Some((request.function, request.function.has_family().then_some(arguments.family)));
+        self.family = request.function.has_family().then_some(arguments.family);
         self.args = Some(arguments.args.clone());
         self.key_id = Some(arguments.auth.key_id);
         self.generation = arguments.generation;
@@ -75,13 +81,11 @@ impl Audit {
         let mut line = String::new();
         // Writing to a String cannot fail.
         match self.function {
-            Some((function, family)) => {
-                let _ = write!(line, "function={function}");
-                if let Some(family) = family {
-                    let _ = write!(line, " family={family}");
-                }
-            }
+            Some(function) => _ = write!(line, "function={function}"),
             None => line.push_str("function=?"),
+        }
+        if let Some(family) = self.family {
+            let _ = write!(line, " family={family}");
         }
         if let Some(args) = &self.args {
             let short: String = args.chars().take(ARGV_CHARS).collect();
@@ -145,7 +149,8 @@ mod tests {
                 .line(Err(&Code::MalformedCall.into()))
                 .starts_with("function=? result=DRAWBRIDGE_MALFORMED_CALL")
         );
-        audit.function = Some((Function::IptablesRestore, Some(Family::Ipv6)));
+        audit.function = Some(Function::IptablesRestore);
+        audit.family = Some(Family::Ipv6);
         audit.args = Some("--test \n\u{1b}[2J".to_owned());
         audit.generation = Some(9);
         audit.input(b"");

@@ -8,13 +8,23 @@ use drawbridge_wire::xmlrpc::{Value, decode_call};
 
 use crate::{Code, Refusal, Result};
 
-/// A call of the right form. The session it came with is dropped here and goes nowhere.
+/// A call to a function we have, its arguments not yet looked at. The session it came with is dropped here and goes
+/// nowhere.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What to do.
+    pub(crate) function: Function,
+    /// The arguments as sent: what the signature is over.
+    members: Vec<(String, Value)>,
+}
+
+/// A call of the right form.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// What to do.
     pub(crate) function: Function,
     /// The arguments as sent: what the signature is over.
-    pub(crate) members: Vec<(String, String)>,
+    members: Vec<(String, String)>,
     /// The arguments, read.
     pub(crate) arguments: Arguments,
 }
@@ -53,7 +63,7 @@ pub(crate) fn document(mut argv: impl Iterator<Item = OsString>) -> Result<Strin
 ///
 /// # Errors
 /// A refusal with the code of what is wrong.
-pub(crate) fn decode(document: &str) -> Result<Request> {
+pub(crate) fn decode(document: &str) -> Result<Call> {
     use drawbridge_wire::xmlrpc::{DecodeError, Problem};
     let call = decode_call(document).map_err(|e| match e {
         DecodeError { problem: Problem::DuplicateMember(key), .. } => {
@@ -69,6 +79,15 @@ pub(crate) fn decode(document: &str) -> Result<Request> {
         return Err(malformed("the session is not a string"));
     };
     let Value::Struct(members) = arguments else { return Err(malformed("the arguments are not a struct")) };
+    Ok(Call { function, members })
+}
+
+/// Reads a call's arguments.
+///
+/// # Errors
+/// A refusal with the code of what is wrong.
+pub(crate) fn read(call: Call) -> Result<Request> {
+    let Call { function, members } = call;
     let members = members
         .into_iter()
         .map(|(key, value)| match value {

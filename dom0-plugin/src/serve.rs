@@ -48,7 +48,9 @@ struct Answer {
 
 fn call(argv: impl Iterator<Item = OsString>, paths: &Paths, audit: &mut Audit) -> Result<Answer> {
     let document = request::document(argv)?;
-    let request = request::decode(&document)?;
+    let called = request::decode(&document)?;
+    audit.called(called.function);
+    let request = request::read(called)?;
     audit.decoded(&request);
     let config = Config::load(&paths.config)?;
     let caller = authenticate::authenticate(&request, &config, paths)?;

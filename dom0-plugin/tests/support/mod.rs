@@ -4,10 +4,12 @@
 
 pub mod case;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -102,6 +104,8 @@ pub struct Dom0 {
     pub dir: PathBuf,
     pub paths: Paths,
     pub signer: Signer,
+    syslog: UnixDatagram,
+    audit: RefCell<Vec<String>>,
 }
 
 impl Dom0 {
@@ -130,7 +134,9 @@ impl Dom0 {
             iptables: vec![dir.join("bin")],
             openvswitch: vec![dir.join("bin")],
         };
-        let dom0 = Self { dir, paths, signer };
+        let syslog = UnixDatagram::bind(&paths.syslog).unwrap();
+        syslog.set_nonblocking(true).unwrap();
+        let dom0 = Self { dir, paths, signer, syslog, audit: RefCell::default() };
         dom0.write("etc/authorized_keys", &format!("# who may call\n\n{line}\n"));
         dom0.write(
             "etc/xensource-inventory",
@@ -185,7 +191,18 @@ impl Dom0 {
         let argv = [OsString::from("drawbridge"), OsString::from(document)];
         let printed = dom0_plugin::serve(argv.into_iter(), &self.paths);
         assert!(!printed.contains(SESSION), "the session came back: {printed}");
+        let mut line = [0; 8192];
+        let length = self.syslog.recv(&mut line).expect("one audit line per call");
+        let line = String::from_utf8(line[..length].to_vec()).unwrap();
+        assert!(!line.contains(SESSION) && !line.contains('\n'), "{line}");
+        assert!(self.syslog.recv(&mut [0; 1]).is_err(), "two audit lines for one call");
+        self.audit.borrow_mut().push(line);
         Answer::read(&printed)
+    }
+
+    /// The audit lines so far.
+    pub fn audit(&self) -> Vec<String> {
+        self.audit.borrow().clone()
     }
 
     /// A signed call.
