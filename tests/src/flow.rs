@@ -42,7 +42,7 @@ pub struct Report {
 pub struct Flow {
     shared: Arc<Shared>,
     client: JoinHandle<Result<Report, String>>,
-    _service: Service,
+    _service: Option<Service>,
 }
 
 impl Flow {

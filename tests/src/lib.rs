@@ -2,12 +2,15 @@
 //!
 //! Reading order: [`frame`] builds packets byte by byte, [`tap`] puts them on a link and takes them off,
 //! [`station`] is a place in the network one can send from, [`service`] answers there, [`probe`] asks one
-//! question ("does a TCP connection from here to there come up?"), [`flow`] keeps asking while rules change.
+//! question ("does a TCP connection from here to there come up?"), [`flow`] keeps asking while rules change. [`lab`] is a whole pool with plugin and driver,
+//! [`scenario`] the small cloud most tests run in it.
 
 pub mod flow;
 pub mod frame;
+pub mod lab;
 pub mod probe;
 pub mod process;
+pub mod scenario;
 pub mod service;
 pub mod station;
 pub mod tap;

@@ -30,11 +30,23 @@ pub struct Service {
 }
 
 impl Service {
-    /// Listens at `address` inside `namespace`. When this returns, a probe may be sent.
+    /// Listens at `address` inside `namespace`. When this returns, a probe may be sent. `None` if somebody listens
+    /// there already: in a namespace of the Lab's that is another service, which will do as well.
     ///
     /// # Errors
-    /// The address is taken or not there.
-    pub fn start(namespace: &Namespace, transport: Transport, address: SocketAddr) -> io::Result<Self> {
+    /// The address is not there.
+    pub fn start(
+        namespace: &Namespace,
+        transport: Transport,
+        address: SocketAddr,
+    ) -> io::Result<Option<Self>> {
+        match Self::listen(namespace, transport, address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+            started => started.map(Some),
+        }
+    }
+
+    fn listen(namespace: &Namespace, transport: Transport, address: SocketAddr) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = match transport {

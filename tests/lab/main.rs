@@ -1,0 +1,58 @@
+//! Drawbridge against real packets: pool, plugin, driver and kernel together.
+
+mod bad_input;
+mod dom0;
+mod edits;
+mod first_packet;
+mod lifecycle;
+mod smoke;
+mod spoofing;
+
+/// Each test once for either kernel back end of iptables.
+macro_rules! on_both {
+    ($($(#[$meta:meta])* fn $name:ident($iptables:ident) $body:block)+) => {$(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            fn body($iptables: e2e::lab::Iptables) -> anyhow::Result<()> {
+                $body
+                Ok(())
+            }
+
+            #[test]
+            fn nft() -> anyhow::Result<()> {
+                body(e2e::lab::Iptables::Nft)
+            }
+
+            #[test]
+            fn legacy() -> anyhow::Result<()> {
+                body(e2e::lab::Iptables::Legacy)
+            }
+        }
+    )+};
+}
+pub(crate) use on_both;
+
+/// Nothing on this host, in either family, speaks of these interfaces. (Domain ids are each host's own: another host
+/// may well have one of the same name.)
+#[track_caller]
+pub(crate) fn assert_nothing_of(lab: &e2e::lab::Lab, host: &str, vifs: &[String]) -> anyhow::Result<()> {
+    for family in e2e::station::Family::BOTH {
+        let rules = lab.iptables_save(host, family)?;
+        for vif in vifs {
+            let left: Vec<_> = rules.lines().filter(|line| mentions(line, vif)).collect();
+            assert!(left.is_empty(), "{host} {family} still speaks of {vif}:\n  {}", left.join("\n  "));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `name` stands in `line` as a whole: vif1.0 is not in vif11.0.
+fn mentions(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + name.len()..].chars().next();
+        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+    })
+}

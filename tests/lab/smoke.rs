@@ -1,0 +1,35 @@
+//! The Lab itself, before anything is filtered: what the other tests expect to be blocked does arrive here.
+
+use anyhow::{Result, ensure};
+use e2e::lab::Lab;
+use e2e::probe::{Expected, Seen, check, run};
+use e2e::scenario::{GUESTS, expectations, pool, spoofing};
+use e2e::station::Family;
+
+use crate::on_both;
+
+on_both! {
+    fn an_unfiltered_pool_passes_everything(iptables) {
+        let lab = unfiltered(iptables)?;
+        let mut all = expectations(&lab)?;
+        ensure!(all.len() > 30 && all.iter().any(|one| one.expected == Expected::Blocked));
+        all.extend(spoofing(&lab.guest("web1")?, lab.outside()));
+        all.extend(spoofing(&lab.guest("web2")?, &lab.guest("db")?));
+        for expectation in &mut all {
+            expectation.expected = Expected::Passes;
+        }
+        check(all);
+    }
+
+    /// Bridged packets do not meet dom0's own firewall, until somebody sends them there without care.
+    fn dom0_as_shipped_would_reject_guests(iptables) {
+        let lab = unfiltered(iptables)?;
+        lab.host("host1")?.run(|| std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "1"))?;
+        let outcomes = run(vec![lab.outside().tcp(&lab.guest("web1")?, 8080, Family::V4).blocked()]);
+        ensure!(matches!(outcomes[0].seen, Seen::Refused(_)), "{}", outcomes[0]);
+    }
+}
+
+fn unfiltered(iptables: e2e::lab::Iptables) -> Result<Lab> {
+    GUESTS.iter().fold(pool(iptables), |builder, (_, host, _)| builder.without_plugin(host)).start()
+}

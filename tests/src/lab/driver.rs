@@ -1,0 +1,175 @@
+//! The `drawbridge` program, run as its user runs it.
+
+use std::process::ExitStatus;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Lab;
+use super::builder::{PASSWORD, USER, built};
+use crate::process;
+
+/// The configuration's file name in the Lab's folder.
+pub(super) const CONFIG: &str = "drawbridge.toml";
+/// The policy's.
+pub(super) const POLICY: &str = "policy.toml";
+/// The password's.
+pub(super) const PASSWORD_FILE: &str = "password";
+/// The private key's.
+pub(super) const PRIVATE_KEY: &str = "key";
+
+/// How a run of the program ended.
+#[derive(Debug)]
+pub struct Run {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Standard output, whole.
+    pub stdout: String,
+    /// Standard error, whole.
+    pub stderr: String,
+}
+
+impl Run {
+    /// Its answer to `--json`.
+    ///
+    /// # Errors
+    /// Standard output is not one JSON document.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.stdout)
+            .with_context(|| format!("no JSON: {:?}; {}", self.stdout, self.stderr))
+    }
+
+    /// The hosts it changed (apply, hook) or would change (plan), by name.
+    ///
+    /// # Errors
+    /// Its answer has no list of hosts.
+    pub fn changed(&self) -> Result<Vec<String>> {
+        self.hosts_that(&["changed", "planned"])
+    }
+
+    /// The hosts that are not as the policy wants them.
+    ///
+    /// # Errors
+    /// Its answer has no list of hosts.
+    pub fn failed(&self) -> Result<Vec<String>> {
+        self.hosts_that(&["failed"])
+    }
+
+    fn hosts_that(&self, statuses: &[&str]) -> Result<Vec<String>> {
+        let answer = self.json()?;
+        let hosts = answer["hosts"].as_array().with_context(|| format!("no hosts in {answer}"))?;
+        let with = |host: &&Value| host["status"].as_str().is_some_and(|status| statuses.contains(&status));
+        Ok(hosts.iter().filter(with).map(|host| host["host"].as_str().unwrap_or("?").to_owned()).collect())
+    }
+
+    /// Fails unless it exited with 0.
+    ///
+    /// # Errors
+    /// It did not; with everything it said.
+    pub fn success(self) -> Result<Self> {
+        ensure!(self.status.success(), "drawbridge: {}\n{}\n{}", self.status, self.stdout, self.stderr);
+        Ok(self)
+    }
+
+    /// Fails if it exited with 0.
+    ///
+    /// # Errors
+    /// It succeeded; with everything it said.
+    pub fn failure(self) -> Result<Self> {
+        ensure!(!self.status.success(), "drawbridge should have failed\n{}\n{}", self.stdout, self.stderr);
+        Ok(self)
+    }
+}
+
+impl Lab {
+    /// The configuration file's text, trusting certificates with these fingerprints.
+    fn config(&self, fingerprints: &[String]) -> Result<String> {
+        Ok(format!(
+            "[xapi]\nurl = {:?}\nusername = {USER:?}\npassword_file = {:?}\nfingerprints = {fingerprints:?}\n\
+             connect_timeout = 5\n\n[dom0]\nkey_file = {:?}\n",
+            self.mock()?.master_url(),
+            self.scratch.path(PASSWORD_FILE),
+            self.scratch.path(PRIVATE_KEY),
+        ))
+    }
+
+    /// Writes everything the program reads but the policy.
+    pub(super) fn configure(&self) -> Result<()> {
+        self.set_password(PASSWORD)?;
+        let fingerprints: Vec<_> = self.mock()?.hosts().iter().map(|host| host.fingerprint.clone()).collect();
+        self.scratch.write(CONFIG, 0o600, &self.config(&fingerprints)?)?;
+        Ok(())
+    }
+
+    /// Lets the program trust this certificate and no other.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn trust_only(&self, fingerprint: &str) -> Result<()> {
+        self.scratch.write(CONFIG, 0o600, &self.config(&[fingerprint.to_owned()])?)?;
+        Ok(())
+    }
+
+    /// Replaces the password the program logs in with.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_password(&self, password: &str) -> Result<()> {
+        self.scratch.write(PASSWORD_FILE, 0o600, &format!("{password}\n"))?;
+        Ok(())
+    }
+
+    /// Replaces the policy file. Nothing happens until the program runs.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_policy(&self, text: &str) -> Result<()> {
+        self.scratch.write(POLICY, 0o644, text)?;
+        Ok(())
+    }
+
+    /// `drawbridge` with these arguments and the Lab's configuration.
+    ///
+    /// # Errors
+    /// It could not be started. How it ended is the caller's to judge.
+    pub fn drawbridge(&self, args: &[&str]) -> Result<Run> {
+        let config = self.scratch.path(CONFIG);
+        let config = config.to_str().context("the temporary folder's name is not UTF-8")?;
+        let output = process::run(&built("drawbridge")?, &[&["--config", config], args].concat(), b"")?;
+        Ok(Run {
+            status: output.status,
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+
+    /// `drawbridge plan`.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn plan(&self) -> Result<Run> {
+        self.with_policy(&["plan"])
+    }
+
+    /// `drawbridge apply`.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn apply(&self) -> Result<Run> {
+        self.with_policy(&["apply"])
+    }
+
+    /// `drawbridge hook`, for a VM or (host-init) a host.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn hook(&self, event: &str, object: &str) -> Result<Run> {
+        self.with_policy(&["hook", event, object])
+    }
+
+    fn with_policy(&self, command: &[&str]) -> Result<Run> {
+        let policy = self.scratch.path(POLICY);
+        let policy = policy.to_str().context("the temporary folder's name is not UTF-8")?;
+        self.drawbridge(&[command, &["--json", "--policy", policy]].concat())
+    }
+}
