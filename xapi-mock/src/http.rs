@@ -31,7 +31,11 @@ pub(crate) struct Host {
 }
 
 /// Serves a host until the task is dropped; its connections end with it.
-pub(crate) async fn serve(listener: TcpListener, host: Arc<Host>) {
+pub(crate) async fn serve(listener: std::net::TcpListener, host: Arc<Host>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(host = host.name, %error, "cannot listen"),
+    };
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}

@@ -96,9 +96,11 @@ fn well_formed(output: &[u8]) -> Result<&str, String> {
     }
     let mut reader = Reader::from_str(text);
     let mut depth = 0_usize;
+    let position = |reader: &Reader<_>| usize::try_from(reader.buffer_position()).unwrap_or(text.len());
     loop {
+        let start = position(&reader);
         let event = reader.read_event();
-        let offset = usize::try_from(reader.buffer_position()).unwrap_or(text.len());
+        let offset = position(&reader);
         let problem = match event {
             Ok(Event::Start(_)) => {
                 depth += 1;
@@ -123,7 +125,7 @@ fn well_formed(output: &[u8]) -> Result<&str, String> {
             Ok(_) => continue,
             Err(error) => error.to_string(),
         };
-        return Err(format!("{problem} line {}", line(offset)));
+        return Err(format!("{problem} line {}", line(start)));
     }
 }
 
