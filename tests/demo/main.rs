@@ -1,6 +1,7 @@
 //! Walks a small cloud through everything that happens to guests and hosts, sends real packets after each step, and
 //! prints one table. Exit code 0 if every line is as expected, 1 if not, 2 if the walk could not be made.
 
+mod story;
 mod table;
 
 use std::io::{self, IsTerminal};
@@ -8,9 +9,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
-use e2e::lab::{Iptables, Lab};
+use e2e::lab::Iptables;
 use e2e::probe;
-use e2e::scenario::{dom0_boots, expectations, pool};
+use e2e::scenario::pool;
 use table::Table;
 
 fn main() -> ExitCode {
@@ -18,9 +19,9 @@ fn main() -> ExitCode {
     let mut table = Table::new(io::stdout().is_terminal());
     match walk(&mut table) {
         Ok(()) => {
-            let wrong = table.wrong();
+            let (lines, wrong) = (table.lines(), table.wrong());
             let seconds = started.elapsed().as_secs_f32();
-            table.footer(&format!("{} probes, {wrong} not as expected, {seconds:.1} s", table.lines()));
+            table::print(&format!("\n{lines} lines, {wrong} not as expected; {seconds:.1} s"));
             ExitCode::from(u8::from(wrong > 0))
         }
         Err(error) => {
@@ -30,55 +31,26 @@ fn main() -> ExitCode {
     }
 }
 
-/// One step: what is done, and the words for it.
-type Step<'a> = (&'a str, &'a dyn Fn(&Lab) -> Result<()>);
-
 fn walk(table: &mut Table) -> Result<()> {
     let progress = |what: &str| {
         if io::stderr().is_terminal() {
             table::complain(&format!("… {what}"));
         }
     };
-    progress("starting a pool of two hosts, four guests and a machine outside");
+    progress("starting the pool");
     let lab = pool(Iptables::Nft).start()?;
-    let steps: &[Step<'_>] = &[
-        ("apply", &|lab| lab.apply()?.success().map(drop)),
-        ("create", &|lab| {
-            lab.hard_shutdown("db")?;
-            lab.hook("terminate", "db")?.success()?;
-            lab.start("db", true)?;
-            lab.hook("create", "db")?.success()?;
-            lab.unpause("db")
-        }),
-        ("reboot", &|lab| {
-            lab.clean_reboot("web1")?;
-            lab.hook("reboot", "web1")?.success().map(drop)
-        }),
-        ("suspend", &|lab| {
-            lab.suspend("web1")?;
-            lab.hook("suspend", "web1")?.success().map(drop)
-        }),
-        ("resume", &|lab| {
-            lab.resume("web1", true)?;
-            lab.hook("resume", "web1")?.success()?;
-            lab.unpause("web1")
-        }),
-        ("terminate", &|lab| {
-            lab.hard_shutdown("web2")?;
-            lab.hook("terminate", "web2")?.success().map(drop)
-        }),
-        ("host boots", &|lab| {
-            dom0_boots(lab, "host1")?;
-            lab.hook("host-init", "host1")?.success().map(drop)
-        }),
-    ];
-    table.header();
-    for (name, step) in steps {
+    table::print(story::CAST);
+    Table::header();
+    for story::Step { name, act } in story::STEPS {
         progress(name);
-        step(&lab)?;
-        for outcome in probe::run(expectations(&lab)?) {
-            table.line(name, &outcome);
+        let scene = act(&lab)?;
+        Table::step(name, &scene.what);
+        for (host, vif) in scene.gone {
+            let left = story::rules_about(&lab, host, &vif)?;
+            let seen = if left == 0 { "none".to_owned() } else { left.to_string() };
+            table.fact(&format!("rules about {vif}, {host}"), "none", &seen);
         }
+        table.outcomes(probe::run(scene.probes));
     }
     Ok(())
 }

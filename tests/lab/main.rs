@@ -41,18 +41,9 @@ pub(crate) fn assert_nothing_of(lab: &e2e::lab::Lab, host: &str, vifs: &[String]
     for family in e2e::station::Family::BOTH {
         let rules = lab.iptables_save(host, family)?;
         for vif in vifs {
-            let left: Vec<_> = rules.lines().filter(|line| mentions(line, vif)).collect();
+            let left: Vec<_> = rules.lines().filter(|line| e2e::scenario::mentions(line, vif)).collect();
             assert!(left.is_empty(), "{host} {family} still speaks of {vif}:\n  {}", left.join("\n  "));
         }
     }
     Ok(())
-}
-
-/// Whether `name` stands in `line` as a whole: vif1.0 is not in vif11.0.
-fn mentions(line: &str, name: &str) -> bool {
-    line.match_indices(name).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        let after = line[at + name.len()..].chars().next();
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
-    })
 }

@@ -138,3 +138,13 @@ fn without_ours(saved: &str) -> String {
     }
     input
 }
+
+/// Whether `name` stands in `line` as a whole: vif1.0 is not in vif11.0.
+#[must_use]
+pub fn mentions(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + name.len()..].chars().next();
+        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+    })
+}

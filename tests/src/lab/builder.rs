@@ -250,10 +250,7 @@ impl Builder {
 
 /// What the Lab needs of the machine, with what to do about it.
 fn check_machine(iptables: Iptables) -> Result<()> {
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "the Lab makes network namespaces: run it as root (sudo -E cargo test -p e2e)"
-    );
+    ensure!(nix::unistd::geteuid().is_root(), "the Lab makes network namespaces and bridges: run it as root");
     let iptables = match iptables {
         Iptables::Nft => "iptables-nft",
         Iptables::Legacy => "iptables-legacy",

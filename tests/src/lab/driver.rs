@@ -101,6 +101,23 @@ impl Lab {
         Ok(())
     }
 
+    /// The program's configuration file.
+    #[must_use]
+    pub fn config_path(&self) -> std::path::PathBuf {
+        self.scratch.path(CONFIG)
+    }
+
+    /// The key that the hosts' dom0 know.
+    #[must_use]
+    pub fn private_key(&self) -> std::path::PathBuf {
+        self.scratch.path(PRIVATE_KEY)
+    }
+
+    /// Runs to its end what talks to the mock from within this process.
+    pub fn block_on<F: Future>(&self, work: F) -> F::Output {
+        self.runtime.block_on(work)
+    }
+
     /// Lets the program trust this certificate and no other.
     ///
     /// # Errors

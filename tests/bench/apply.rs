@@ -1,0 +1,68 @@
+//! One changed rule on a loaded host, end to end: reconcile through XAPI, TLS and plugin, beside a bare
+//! `iptables-restore --noflush` of the same change and a bare `iptables-save`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use drawbridge::desired::HostDesired;
+use drawbridge::dom0::{Dom0, generation};
+use drawbridge::reconcile::{Mode, reconcile};
+use drawbridge::report::{HostReport, Status};
+use drawbridge::run::Pool;
+use e2e::lab::Lab;
+use ruleset::iptables::plan;
+use ruleset::model::Family;
+
+use crate::load;
+use crate::stats::{Stats, ms, ratio, timed};
+
+const RUNS: usize = 20;
+
+pub(crate) fn measure(lab: &Lab, vifs: u16, rules: u16) -> Result<String> {
+    let pool = Pool::open(&lab.config_path())?;
+    let (reference, record) = lab.block_on(pool.host("host1"))?;
+    let dom0 = Dom0 { client: &pool.client, signer: &pool.signer, host: &reference, uuid: record.uuid.to_string() };
+    let (base, more) = (load::host(vifs, rules, false)?, load::host(vifs, rules, true)?);
+    let run = |desired: &HostDesired| -> Result<(HostReport, Duration)> {
+        let mode = Mode::Apply { generation: generation() };
+        let (report, took) = timed(|| lab.block_on(reconcile(&dom0, "host1", desired, mode, 1)));
+        ensure!(report.status != Status::Failed, "{:?}", report.error);
+        Ok((report, took))
+    };
+    let (cold, cold_took) = run(&base)?;
+    let host = lab.host("host1")?;
+    let (mut ours, mut unchanged, mut bare_restore, mut bare_save) = (vec![], vec![], vec![], vec![]);
+    let mut bytes = 0;
+    for turn in 0..RUNS {
+        let wanted = if turn % 2 == 0 { &more } else { &base };
+        // The same change by hand, then taken back, so that reconcile finds it to do.
+        let observed = lab.block_on(dom0.observe(Family::Ipv4))?;
+        let input = plan(&wanted.policy, Family::Ipv4, &observed, 1)?.input.context("nothing to change")?;
+        let (output, took) =
+            timed(|| host.command("iptables-restore", &["--noflush", "--wait"], input.as_bytes()));
+        ensure!(output?.status.success(), "the bare restore failed");
+        bare_restore.push(took);
+        let (output, took) = timed(|| host.command("iptables-save", &[], b""));
+        ensure!(output?.status.success(), "the bare save failed");
+        bare_save.push(took);
+        run(if turn % 2 == 0 { &base } else { &more })?;
+        let (report, took) = run(wanted)?;
+        ours.push(took);
+        bytes = bytes.max(report.bytes_written);
+        let (report, took) = run(wanted)?;
+        ensure!(report.status == Status::Unchanged, "a second run changed something");
+        unchanged.push(took);
+    }
+    let (ours, unchanged) = (Stats::of(ours), Stats::of(unchanged));
+    let (bare_restore, bare_save) = (Stats::of(bare_restore), Stats::of(bare_save));
+    let bare = bare_restore.median + bare_save.median;
+    let mut text = format!("One rule of {vifs} VIFs × {rules} rules, {RUNS} runs:\n\n| | median |\n|---|---|\n");
+    let _ = writeln!(text, "| bare `iptables-restore --noflush` of the change | {} |", ms(bare_restore.median));
+    let _ = writeln!(text, "| bare `iptables-save` | {} |", ms(bare_save.median));
+    let _ = writeln!(text, "| reconcile, one rule changed ({bytes} bytes sent) | {} |", ms(ours.median));
+    let _ = writeln!(text, "| ratio to bare restore + save | {} |", ratio(ours.median, bare));
+    let _ = writeln!(text, "| reconcile, nothing changed (0 writes) | {} |", ms(unchanged.median));
+    let _ = write!(text, "| cold load ({} bytes), once | {} |", cold.bytes_written, ms(cold_took));
+    Ok(text)
+}
