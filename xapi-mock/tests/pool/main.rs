@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by ending")]
 
 mod client;
+mod data_plane;
 mod faults;
 mod http;
 mod lifecycle;

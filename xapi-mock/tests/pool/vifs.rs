@@ -60,7 +60,7 @@ async fn a_vif_is_made_plugged_and_destroyed() {
     }
     vm.start(false);
     let vif = create("1", mac).unwrap();
-    let made = client.call("VIF.get_record", &[vif.clone()]).unwrap();
+    let made = client.call("VIF.get_record", std::slice::from_ref(&vif)).unwrap();
     for (field, expected) in [
         ("device", Value::from("1")),
         ("MAC", Value::from(mac)),
@@ -71,8 +71,8 @@ async fn a_vif_is_made_plugged_and_destroyed() {
     ] {
         assert_eq!(made.member(field), Some(&expected), "{field}");
     }
-    client.call("VIF.plug", &[vif.clone()]).unwrap();
-    client.call("VIF.unplug", &[vif.clone()]).unwrap();
+    client.call("VIF.plug", std::slice::from_ref(&vif)).unwrap();
+    client.call("VIF.unplug", std::slice::from_ref(&vif)).unwrap();
     client.call("VIF.destroy", &[vif]).unwrap();
     assert_eq!(texts(&client.call("VM.get_VIFs", &[vm.reference.as_str().into()]).unwrap()).len(), 1);
     let incomplete = client.call("VIF.create", &[record(&[("device", "1")])]).unwrap_err();

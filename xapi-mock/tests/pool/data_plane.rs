@@ -1,0 +1,152 @@
+//! What the calls do to the namespaces. Needs root.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
+
+use super::client::{Client, config, error, text, texts};
+use super::lifecycle::Vm;
+use super::plugins::call;
+use drawbridge_wire::xmlrpc::Value;
+use xapi_mock::Mock;
+use xapi_mock::config::{DataPlaneKind, FileConfig, PoolConfig};
+
+/// `a` on host2 and `b` on host1, each with addresses.
+fn addressed() -> PoolConfig {
+    let mut config = config();
+    config.data_plane = DataPlaneKind::Netns;
+    config.vms[0].vifs.truncate(1);
+    config.vms[1].affinity = Some("host1".to_owned());
+    for (vm, last) in config.vms.iter_mut().zip(1..=2) {
+        vm.vifs[0].addresses = vec![format!("10.0.0.{last}/24"), format!("fd00::{last}/64")];
+    }
+    config
+}
+
+async fn pool() -> Mock {
+    Mock::start(addressed())
+        .await
+        .unwrap_or_else(|error| panic!("these tests need root and iproute2: {error:?}"))
+}
+
+/// The VIFs in a host's dom0.
+fn vifs(mock: &Mock, host: &str) -> Vec<String> {
+    let links = mock.host(host).unwrap().links().unwrap();
+    links.into_iter().map(|link| link.name).filter(|name| name.starts_with("vif")).collect()
+}
+
+/// Whether a datagram gets from one guest to the other's address, which it owns.
+fn reaches(mock: &Mock, from: &str, to: &str, address: &str) -> bool {
+    let target: IpAddr = address.parse().unwrap();
+    let any: IpAddr =
+        if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = |vm: &str| mock.guest(vm).unwrap().run(|| UdpSocket::bind((any, 0)).unwrap());
+    let (sender, receiver) = (socket(from), socket(to));
+    let port = receiver.local_addr().unwrap().port();
+    receiver.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    // Once would do on a network that stands; a link that came up just now may lose the first.
+    (0..10).any(|_| {
+        // Without a route or a neighbour it fails: then it does not get there either.
+        let _sent = sender.send_to(b"hello", (target, port));
+        receiver.recv(&mut [0; 16]).is_ok()
+    })
+}
+
+#[tokio::test]
+async fn every_domain_has_its_vif_while_it_lives_and_no_longer() {
+    let mock = pool().await;
+    let client = Client::login(&mock);
+    let vm = Vm::named(&client, "a");
+    let flags = |paused: bool| [Value::Bool(paused), Value::Bool(false)];
+    for (method, params, expected) in [
+        ("start", &flags(true)[..], &["vif1.0"][..]),
+        ("unpause", &[], &["vif1.0"]),
+        ("clean_reboot", &[], &["vif2.0"]),
+        ("suspend", &[], &[]),
+        ("resume", &flags(false), &["vif3.0"]),
+        ("hard_shutdown", &[], &[]),
+        ("start", &flags(false), &["vif4.0"]),
+        ("clean_shutdown", &[], &[]),
+    ] {
+        vm.call(method, params).unwrap();
+        assert_eq!(vifs(&mock, "host2"), expected, "after {method}");
+        assert_eq!(vifs(&mock, "host1"), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn guests_of_two_hosts_reach_each_other_as_far_as_their_vifs_are_unlocked() {
+    let mock = pool().await;
+    let client = Client::login(&mock);
+    let (a, b) = (Vm::named(&client, "a"), Vm::named(&client, "b"));
+    a.start(false);
+    b.start(false);
+    assert!(reaches(&mock, "a", "b", "10.0.0.2"));
+    assert!(reaches(&mock, "a", "b", "fd00::2"));
+    let vif = texts(&a.call("get_VIFs", &[]).unwrap()).remove(0);
+    let set = |method: &str, value: Value| {
+        client.call(&format!("VIF.{method}"), &[vif.as_str().into(), value]).unwrap()
+    };
+    set("set_ipv4_allowed", ["10.0.0.1"].into_iter().collect());
+    set("set_locking_mode", "locked".into());
+    assert!(reaches(&mock, "a", "b", "10.0.0.2"), "the allowed address passes");
+    assert!(!reaches(&mock, "a", "b", "fd00::2"), "no IPv6 address is allowed");
+    set("set_ipv4_allowed", ["10.0.0.7"].into_iter().collect());
+    assert!(!reaches(&mock, "a", "b", "10.0.0.2"), "another address does not pass");
+    set("set_locking_mode", "disabled".into());
+    assert!(!reaches(&mock, "a", "b", "10.0.0.2"));
+    set("set_locking_mode", "network_default".into());
+    assert!(reaches(&mock, "a", "b", "10.0.0.2"));
+    a.call("pause", &[]).unwrap();
+    assert!(!reaches(&mock, "b", "a", "10.0.0.1"), "a paused guest is silent");
+    a.call("unpause", &[]).unwrap();
+    assert!(reaches(&mock, "b", "a", "10.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_vif_comes_and_goes_under_a_running_guest() {
+    let mock = pool().await;
+    let client = Client::login(&mock);
+    let vm = Vm::named(&client, "a");
+    let vif = texts(&vm.call("get_VIFs", &[]).unwrap()).remove(0);
+    vm.start(false);
+    Vm::named(&client, "b").start(false);
+    client.call("VIF.unplug", &[vif.as_str().into()]).unwrap();
+    assert_eq!(vifs(&mock, "host2"), [""; 0]);
+    client.call("VIF.plug", &[vif.as_str().into()]).unwrap();
+    assert_eq!(vifs(&mock, "host2"), ["vif1.0"]);
+    assert!(reaches(&mock, "a", "b", "10.0.0.2"));
+}
+
+#[tokio::test]
+async fn each_host_has_its_own_plugins() {
+    let mut config = addressed();
+    config.hosts[0].files = vec![
+        FileConfig {
+            path: "/etc/xapi.d/plugins/where".into(),
+            mode: Some("0755".to_owned()),
+            text: Some("#!/bin/sh\n. /etc/xensource-inventory\necho $INSTALLATION_UUID\nexit 1\n".to_owned()),
+            source: None,
+        },
+        FileConfig {
+            path: "/etc/drawbridge/note".into(),
+            text: Some("x".to_owned()),
+            ..FileConfig::default()
+        },
+    ];
+    let mock = Mock::start(config).await.unwrap();
+    let client = Client::login(&mock);
+    let uuid = client.text("host.get_uuid", &[client.find("host", "host1").into()]);
+    let said = format!("{uuid}\n");
+    assert_eq!(
+        call(&client, "host1", "where", &[]),
+        error(&["XENAPI_PLUGIN_FAILURE", "non-zero exit", &said, ""])
+    );
+    assert_eq!(call(&client, "host2", "where", &[]), error(&["XENAPI_MISSING_PLUGIN", "where"]));
+    // Those of the pool's directory are on both.
+    for host in ["host1", "host2"] {
+        assert_eq!(text(&call(&client, host, "noisy", &[]).unwrap()), "fine");
+    }
+    assert_eq!(mock.host("host1").unwrap().read("/etc/drawbridge/note").unwrap(), b"x");
+    let elsewhere = std::path::Path::new("/etc/drawbridge/note");
+    assert!(!elsewhere.exists() && mock.host("host2").unwrap().read(elsewhere).is_err());
+}
