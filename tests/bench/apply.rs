@@ -22,7 +22,8 @@ const RUNS: usize = 20;
 pub(crate) fn measure(lab: &Lab, vifs: u16, rules: u16) -> Result<String> {
     let pool = Pool::open(&lab.config_path())?;
     let (reference, record) = lab.block_on(pool.host("host1"))?;
-    let dom0 = Dom0 { client: &pool.client, signer: &pool.signer, host: &reference, uuid: record.uuid.to_string() };
+    let dom0 =
+        Dom0 { client: &pool.client, signer: &pool.signer, host: &reference, uuid: record.uuid.to_string() };
     let (base, more) = (load::host(vifs, rules, false)?, load::host(vifs, rules, true)?);
     let run = |desired: &HostDesired| -> Result<(HostReport, Duration)> {
         let mode = Mode::Apply { generation: generation() };
@@ -57,8 +58,10 @@ pub(crate) fn measure(lab: &Lab, vifs: u16, rules: u16) -> Result<String> {
     let (ours, unchanged) = (Stats::of(ours), Stats::of(unchanged));
     let (bare_restore, bare_save) = (Stats::of(bare_restore), Stats::of(bare_save));
     let bare = bare_restore.median + bare_save.median;
-    let mut text = format!("One rule of {vifs} VIFs × {rules} rules, {RUNS} runs:\n\n| | median |\n|---|---|\n");
-    let _ = writeln!(text, "| bare `iptables-restore --noflush` of the change | {} |", ms(bare_restore.median));
+    let mut text =
+        format!("One rule of {vifs} VIFs × {rules} rules, {RUNS} runs:\n\n| | median |\n|---|---|\n");
+    let _ =
+        writeln!(text, "| bare `iptables-restore --noflush` of the change | {} |", ms(bare_restore.median));
     let _ = writeln!(text, "| bare `iptables-save` | {} |", ms(bare_save.median));
     let _ = writeln!(text, "| reconcile, one rule changed ({bytes} bytes sent) | {} |", ms(ours.median));
     let _ = writeln!(text, "| ratio to bare restore + save | {} |", ratio(ours.median, bare));

@@ -17,7 +17,8 @@ pub(crate) fn host(vifs: u16, rules: u16, extra: bool) -> Result<HostDesired> {
         let count = if extra && vif == 0 { rules + 1 } else { rules };
         let id = format!("g{vif}").parse()?;
         let rules = (0..count).map(rule).collect::<Result<_>>()?;
-        let group = Group { id, name: String::new(), description: String::new(), project: String::new(), rules };
+        let group =
+            Group { id, name: String::new(), description: String::new(), project: String::new(), rules };
         attachments.push(Attachment {
             port: port(vif, &group)?,
             domid: u32::from(vif) + 1,

@@ -22,7 +22,11 @@ fn main() -> Result<()> {
     };
     let mut out = std::io::stdout().lock();
     for iptables in [Iptables::Legacy, Iptables::Nft] {
-        let lab = Lab::builder(iptables).host_count(1).plugin(plugin.clone()).start().context("starting the Lab")?;
+        let lab = Lab::builder(iptables)
+            .host_count(1)
+            .plugin(plugin.clone())
+            .start()
+            .context("starting the Lab")?;
         writeln!(out, "## iptables-{}\n", format!("{iptables:?}").to_lowercase())?;
         writeln!(out, "{}\n", plugin::measure(&lab)?)?;
         for (vifs, rules) in [(10, 20), (100, 20), (200, 100)] {

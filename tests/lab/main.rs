@@ -5,6 +5,7 @@ mod dom0;
 mod edits;
 mod first_packet;
 mod lifecycle;
+mod meaning;
 mod smoke;
 mod spoofing;
 
