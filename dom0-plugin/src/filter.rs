@@ -105,8 +105,12 @@ fn table_line<'a>(
         Some((counters, rule)) if is_counters(counters) => (&line[..counters.len() + 3], rule),
         _ => ("", line),
     };
-    let (chain, specification) =
-        rule.strip_prefix("-A ").and_then(|r| r.split_once(' ')).ok_or("not a rule")?;
+    let rule = rule.strip_prefix("-A ").ok_or("not a rule")?;
+    // A rule may have neither match nor target: it only counts.
+    let (chain, specification) = rule.split_once(' ').unwrap_or((rule, ""));
+    if chain.is_empty() {
+        return Err("a rule without a chain");
+    }
     let position = positions.entry(chain).or_insert(0);
     *position += 1;
     if is_our_chain(chain) {
@@ -168,3 +172,6 @@ impl Words<'_> {
         Err("a quotation without an end")
     }
 }
+
+#[cfg(test)]
+mod tests;

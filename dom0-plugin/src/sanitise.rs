@@ -45,3 +45,33 @@ fn close_inherited() {
         .collect();
     open.into_iter().for_each(process::close_inherited);
 }
+
+#[cfg(test)]
+mod tests {
+    use drawbridge_wire::xmlrpc::{Response, Value, decode_response};
+
+    /// Set for the child of the test below.
+    const CHILD: &str = "DRAWBRIDGE_TEST_PANIC";
+
+    /// What [`super::answer_panics`] promises needs a process of its own to see: this test, started again.
+    #[test]
+    fn a_panic_is_an_answer() {
+        if std::env::var_os(CHILD).is_some() {
+            super::answer_panics();
+            panic!("OpaqueRef:secret");
+        }
+        #[expect(clippy::disallowed_methods, reason = "starts this test program once more")]
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sanitise::tests::a_panic_is_an_answer", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let document = &printed[printed.find("<?xml").unwrap()..];
+        let Ok(Response::Value(value)) = decode_response(document) else { panic!("{document}") };
+        let Some(Value::Array(texts)) = value.member("ErrorDescription") else { panic!("{document}") };
+        assert_eq!(texts[0].as_str(), Some("DRAWBRIDGE_INTERNAL"));
+        assert!(!printed.contains("secret"), "{printed}");
+    }
+}

@@ -1,4 +1,5 @@
 //! The corpus: one file per call that must be refused (`reject/`) or let through (`accept/`).
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Calls that only mean something together: replays, uploads, generations, locks, and the state directory.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

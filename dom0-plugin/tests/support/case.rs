@@ -8,22 +8,22 @@ use std::path::{Path, PathBuf};
 
 /// A case.
 #[derive(Debug)]
-pub struct Case {
-    pub name: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
     /// Header lines; a key may stand more than once.
-    pub header: Vec<(String, String)>,
+    pub(crate) header: Vec<(String, String)>,
     /// After `---` or `--- escaped`.
-    pub stdin: Option<Vec<u8>>,
+    pub(crate) stdin: Option<Vec<u8>>,
     /// After `--- document`.
-    pub document: Option<String>,
+    pub(crate) document: Option<String>,
 }
 
 impl Case {
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.header.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    pub fn all(&self, key: &str) -> Vec<&str> {
+    pub(crate) fn all(&self, key: &str) -> Vec<&str> {
         self.header.iter().filter(|(k, _)| k == key).map(|(_, value)| value.as_str()).collect()
     }
 
@@ -78,7 +78,7 @@ fn unescape(text: &str) -> Vec<u8> {
 }
 
 /// The cases in `tests/<folder>`, by name.
-pub fn load(folder: &str) -> BTreeMap<String, Case> {
+pub(crate) fn load(folder: &str) -> BTreeMap<String, Case> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let cases: BTreeMap<_, _> = paths

@@ -1,8 +1,9 @@
 //! A dom0 in a temporary folder: keys, inventory, state, and stand-ins for the four programs that write down each
 //! start. Signs calls, and makes them through the library as the program does.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(dead_code, reason = "each test file uses a part of it")]
 
-pub mod case;
+pub(crate) mod case;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,20 +20,20 @@ use drawbridge_wire::auth::Nonce;
 use drawbridge_wire::xmlrpc::{MethodCall, Response, Value, decode_response, encode_call};
 use drawbridge_wire::{Function, Reply, Signer, generate_keypair};
 
-pub const HOST_UUID: &str = "6a0b7a3e-6a51-4d5c-8f7e-2f9f5b1c0d11";
+pub(crate) const HOST_UUID: &str = "6a0b7a3e-6a51-4d5c-8f7e-2f9f5b1c0d11";
 
 /// The session as it would come from XAPI; it must never show up anywhere.
-pub const SESSION: &str = "OpaqueRef:7a1d1c55-1e55-4ec2-a5a5-5e551040f5ec";
+pub(crate) const SESSION: &str = "OpaqueRef:7a1d1c55-1e55-4ec2-a5a5-5e551040f5ec";
 
 /// What the plugin printed.
 #[derive(Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     Success(Reply),
     Failure(Vec<String>),
 }
 
 impl Answer {
-    pub fn read(document: &str) -> Self {
+    pub(crate) fn read(document: &str) -> Self {
         let Ok(Response::Value(value)) = decode_response(document) else {
             panic!("not a response: {document}")
         };
@@ -52,7 +53,7 @@ impl Answer {
 
     /// The code of a refusal.
     #[track_caller]
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         match self {
             Self::Failure(texts) => &texts[0],
             Self::Success(reply) => panic!("was not refused: {reply:?}"),
@@ -60,7 +61,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn reply(self) -> Reply {
+    pub(crate) fn reply(self) -> Reply {
         match self {
             Self::Success(reply) => reply,
             Self::Failure(texts) => panic!("was refused: {texts:?}"),
@@ -68,12 +69,12 @@ impl Answer {
     }
 }
 
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// A nonce that no other call has.
-pub fn nonce() -> Nonce {
+pub(crate) fn nonce() -> Nonce {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
@@ -81,17 +82,17 @@ pub fn nonce() -> Nonce {
     Nonce(bytes)
 }
 
-pub fn signer() -> (Signer, String) {
+pub(crate) fn signer() -> (Signer, String) {
     let (private, line) = generate_keypair().unwrap();
     (Signer::from_private_key(private.expose()).unwrap(), line.to_string())
 }
 
-pub fn arguments(members: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(crate) fn arguments(members: &[(&str, &str)]) -> BTreeMap<String, String> {
     members.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 /// `argv[1]` as XAPI writes it.
-pub fn document(function: &str, members: &BTreeMap<String, String>) -> String {
+pub(crate) fn document(function: &str, members: &BTreeMap<String, String>) -> String {
     let members = members.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect();
     encode_call(&MethodCall {
         name: function.to_owned(),
@@ -100,17 +101,17 @@ pub fn document(function: &str, members: &BTreeMap<String, String>) -> String {
 }
 
 /// See the module.
-pub struct Dom0 {
-    pub dir: PathBuf,
-    pub paths: Paths,
-    pub signer: Signer,
+pub(crate) struct Dom0 {
+    pub(crate) dir: PathBuf,
+    pub(crate) paths: Paths,
+    pub(crate) signer: Signer,
     syslog: UnixDatagram,
     audit: RefCell<Vec<String>>,
 }
 
 impl Dom0 {
     #[track_caller]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests must run as root: the plugin trusts only root's files"
@@ -159,17 +160,17 @@ impl Dom0 {
     }
 
     /// Writes a file of the given mode 0644.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.dir.join(name), text).unwrap();
         set_mode(&self.dir.join(name), 0o644);
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.dir.join(name)).unwrap()
     }
 
     /// Puts a shell script in a program's place. It writes down that it was started.
-    pub fn fake(&self, program: &str, script: &str) {
+    pub(crate) fn fake(&self, program: &str, script: &str) {
         let started = self.dir.join("started");
         let path = self.dir.join("bin").join(program);
         // Written aside and renamed: a file open for writing, even in a child of another test's, cannot be executed.
@@ -181,13 +182,13 @@ impl Dom0 {
     }
 
     /// Every start of a program so far, as `name arguments`.
-    pub fn started(&self) -> Vec<String> {
+    pub(crate) fn started(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.join("started")).unwrap_or_default();
         text.lines().map(|line| line.trim_end().to_owned()).collect()
     }
 
     /// A document to the plugin, its answer back.
-    pub fn serve(&self, document: &str) -> Answer {
+    pub(crate) fn serve(&self, document: &str) -> Answer {
         let argv = [OsString::from("drawbridge"), OsString::from(document)];
         let printed = dom0_plugin::serve(argv.into_iter(), &self.paths);
         assert!(!printed.contains(SESSION), "the session came back: {printed}");
@@ -201,19 +202,19 @@ impl Dom0 {
     }
 
     /// The audit lines so far.
-    pub fn audit(&self) -> Vec<String> {
+    pub(crate) fn audit(&self) -> Vec<String> {
         self.audit.borrow().clone()
     }
 
     /// A signed call.
-    pub fn call(&self, function: Function, members: &[(&str, &str)]) -> Answer {
+    pub(crate) fn call(&self, function: Function, members: &[(&str, &str)]) -> Answer {
         let mut arguments = arguments(members);
         self.signer.sign(HOST_UUID, function, &mut arguments, now(), nonce());
         self.serve(&document(function.as_str(), &arguments))
     }
 
     /// A write of plain input.
-    pub fn restore(&self, generation: u64, stdin: &str) -> Answer {
+    pub(crate) fn restore(&self, generation: u64, stdin: &str) -> Answer {
         let generation = generation.to_string();
         let members =
             [("args", ""), ("stdin", stdin), ("stdin_encoding", "plain"), ("generation", &generation)];
@@ -227,6 +228,6 @@ impl Drop for Dom0 {
     }
 }
 
-pub fn set_mode(path: &Path, mode: u32) {
+pub(crate) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }

@@ -106,7 +106,7 @@ impl<'w, 'a> Rule<'w, 'a> {
             "-i" | "-o" => (None, false),
             "--physdev-in" | "--physdev-out" => (Some("physdev"), false),
             "--sport" | "--dport" => (None, true),
-            "--dports" => (Some("multiport"), true),
+            "--sports" | "--dports" => (Some("multiport"), true),
             "--icmp-type" => (Some("icmp"), true),
             "--icmpv6-type" => (Some("icmp6"), true),
             "--ctstate" => (Some("conntrack"), true),
@@ -152,7 +152,7 @@ impl<'w, 'a> Rule<'w, 'a> {
             }
             "-i" | "-o" | "--physdev-in" | "--physdev-out" => is_interface_pattern(value),
             "--sport" | "--dport" => is_port_range(value),
-            "--dports" => is_list(value, 15, is_port_range),
+            "--sports" | "--dports" => is_list(value, 15, is_port_range),
             "--icmp-type" => value == "any" || is_icmp_type(value),
             "--icmpv6-type" => is_icmp_type(value),
             "--ctstate" => is_list(value, STATES.len(), |state| STATES.contains(&state)),

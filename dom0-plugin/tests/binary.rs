@@ -1,0 +1,345 @@
+//! The program itself, at dom0's own paths, with the real iptables: each test in network and mount namespaces of its
+//! own, with a private `/etc` and `/run`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use drawbridge_wire::{Family, Function, Invocation, Reply, Signer, signed_calls};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use support::{Answer, HOST_UUID, SESSION, document, now, signer};
+
+/// Which iptables is dom0's in a test.
+const VARIANTS: [&str; 2] = ["legacy", "nft"];
+
+const JUMP: &str = "-m physdev --physdev-is-bridged -j dwb-forward";
+
+const SWITCH: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+/// dom0's own rules, foreign to us: order, duplicates, and comments that name us.
+const THEIRS: &str = r#"*filter
+:RH-Firewall-1-INPUT - [0:0]
+-A INPUT -j RH-Firewall-1-INPUT
+-A FORWARD -s 192.0.2.1/32 -j ACCEPT
+-A FORWARD -s 192.0.2.2/32 -j DROP
+-A FORWARD -s 192.0.2.1/32 -j ACCEPT
+-A FORWARD -m comment --comment "drawbridge -j dwb-forward" -j RH-Firewall-1-INPUT
+-A RH-Firewall-1-INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+-A RH-Firewall-1-INPUT -j REJECT --reject-with icmp-host-prohibited
+COMMIT
+"#;
+
+const OURS: &str = "*filter\n:dwb-forward - [0:0]\n-A dwb-forward -m physdev --physdev-in vif1.0 -j DROP\n\
+                    -A dwb-forward -j ACCEPT\n-I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-forward\nCOMMIT\n\
+                    *raw\n:dwb-raw - [0:0]\n-A dwb-raw -i xenbr0 -j CT --zone 7\n\
+                    -I PREROUTING 1 -m addrtype ! --dst-type LOCAL -j dwb-raw\nCOMMIT\n";
+
+#[expect(clippy::disallowed_methods, reason = "starts the plugin as XAPI does, and iptables to look at")]
+fn command(program: impl AsRef<Path>) -> Command {
+    Command::new(program.as_ref())
+}
+
+/// The signer whose key this dom0 has.
+struct Dom0(Signer);
+
+/// Runs `test` on a thread of its own in a private dom0.
+fn in_dom0(variant: &'static str, test: impl FnOnce(&Dom0) + Send) {
+    assert!(nix::unistd::geteuid().is_root(), "these tests must run as root: they make namespaces");
+    thread::scope(|scope| {
+        let joined = scope
+            .spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).unwrap();
+                let none = None::<&str>;
+                mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+                // Everything below is seen by this thread and its children only.
+                mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+                for folder in ["upper", "work"] {
+                    fs::create_dir(Path::new("/run").join(folder)).unwrap();
+                }
+                let layers = Some("lowerdir=/etc,upperdir=/run/upper,workdir=/run/work");
+                mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), layers).unwrap();
+                if Path::new("/dev/log").exists() {
+                    mount(Some("/dev/null"), "/dev/log", none, MsFlags::MS_BIND, none).unwrap();
+                }
+                for program in ["iptables", "ip6tables"] {
+                    for part in ["save", "restore"] {
+                        choose(
+                            &format!("{program}-{part}"),
+                            &format!("/usr/sbin/{program}-{variant}-{part}"),
+                        );
+                    }
+                }
+                let (signer, line) = signer();
+                fs::create_dir_all("/etc/drawbridge").unwrap();
+                fs::write("/etc/drawbridge/authorized_keys", format!("{line}\n")).unwrap();
+                let inventory = format!("PRODUCT_BRAND='XCP-ng'\nINSTALLATION_UUID='{HOST_UUID}'\n");
+                fs::write("/etc/xensource-inventory", inventory).unwrap();
+                restore_directly(THEIRS);
+                // As dom0 ships.
+                fs::write(SWITCH, "0").unwrap();
+                test(&Dom0(signer));
+            })
+            .join();
+        if let Err(panic) = joined {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// Makes `/usr/sbin/<program>`, which Debian has as a link to its alternatives, lead to `target`.
+fn choose(program: &str, target: &str) {
+    let link = Path::new("/etc/alternatives").join(program);
+    fs::remove_file(&link).unwrap();
+    symlink(target, link).unwrap();
+}
+
+fn restore_directly(rules: &str) {
+    let mut child =
+        command("/usr/sbin/iptables-restore").arg("--noflush").stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Everybody's rules in the filter table.
+fn filter_table() -> Vec<String> {
+    let output = command("/usr/sbin/iptables-save").args(["-t", "filter"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter(|line| line.starts_with("-A ")).map(str::to_owned).collect()
+}
+
+impl Dom0 {
+    /// Starts the plugin as XAPI does.
+    fn start(&self, function: Function, arguments: &BTreeMap<String, String>) -> Child {
+        command(env!("CARGO_BIN_EXE_drawbridge-dom0"))
+            .arg0("/etc/xapi.d/plugins/drawbridge")
+            .arg(document(function.as_str(), arguments))
+            .env_clear()
+            .env("PATH", "/sbin:/usr/sbin:/bin:/usr/bin")
+            .current_dir("/")
+            .stdin(fs::File::options().write(true).open("/dev/null").unwrap())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn calls(&self, function: Function, args: &[&str], stdin: Option<&str>) -> Vec<BTreeMap<String, String>> {
+        let invocation = Invocation {
+            function,
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            family: Family::Ipv4,
+            stdin: stdin.map(|text| text.as_bytes().to_vec()),
+            generation: stdin.map(|_| 1),
+        };
+        signed_calls(&invocation, &self.0, HOST_UUID, now()).unwrap()
+    }
+
+    fn call(&self, function: Function, args: &[&str], stdin: Option<&str>) -> Answer {
+        let mut answer = None;
+        for arguments in self.calls(function, args, stdin) {
+            let output = self.start(function, &arguments).wait_with_output().unwrap();
+            let (printed, audit) =
+                (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+            assert_eq!(output.status.code(), Some(0), "{printed} {audit}");
+            assert!(audit.contains(&format!("function={function}")), "no audit line: {audit}");
+            assert!(!audit.contains(SESSION));
+            answer = Some(Answer::read(&printed));
+        }
+        answer.unwrap()
+    }
+
+    fn save(&self) -> Reply {
+        self.call(Function::IptablesSave, &[], None).reply()
+    }
+
+    fn restore(&self, rules: &str) -> Answer {
+        self.call(Function::IptablesRestore, &[], Some(rules))
+    }
+}
+
+/// Writes ours, reads them back, removes them: nobody else's rule moves.
+fn write_and_remove(dom0: &Dom0) {
+    let before = filter_table();
+    let empty = dom0.save();
+    assert_eq!(
+        (empty.exit_code, empty.stdout.as_str()),
+        (0, "# drawbridge bridge-nf-call=0\n*filter\nCOMMIT\n*raw\nCOMMIT\n")
+    );
+
+    let reply = dom0.restore(OURS).reply();
+    assert_eq!(reply.exit_code, 0, "{}", reply.stderr);
+    assert_eq!(fs::read_to_string(SWITCH).unwrap().trim(), "1");
+    let saved = dom0.save().stdout;
+    let expected = format!(
+        "# drawbridge bridge-nf-call=1\n*filter\n:dwb-forward - [0:0]\n-I FORWARD 1 {JUMP}\n\
+         -A dwb-forward -m physdev --physdev-in vif1.0 -j DROP\n-A dwb-forward -j ACCEPT\nCOMMIT\n*raw\n:dwb-raw - [0:0]\n\
+         -I PREROUTING 1 -m addrtype ! --dst-type LOCAL -j dwb-raw\n-A dwb-raw -i xenbr0 -j CT --zone 7\nCOMMIT\n"
+    );
+    assert_eq!(saved, expected);
+    let (ours, rest): (Vec<_>, Vec<_>) =
+        filter_table().into_iter().partition(|line| line.starts_with("-A dwb-") || line.ends_with(JUMP));
+    assert_eq!((ours.len(), rest), (3, before.clone()));
+    let remove = "*filter\n-D FORWARD -m physdev --physdev-is-bridged -j dwb-forward\n-F dwb-forward\n-X dwb-forward\nCOMMIT\n\
+                  *raw\n-D PREROUTING -m addrtype ! --dst-type LOCAL -j dwb-raw\n-F dwb-raw\n-X dwb-raw\nCOMMIT\n";
+    let reply = dom0.restore(remove).reply();
+    assert_eq!(reply.exit_code, 0, "{}", reply.stderr);
+    assert_eq!(filter_table(), before);
+    // Never turned off: other people's bridges may count on it by now.
+    assert_eq!(fs::read_to_string(SWITCH).unwrap().trim(), "1");
+}
+
+#[test]
+fn ours_come_and_go_and_theirs_stay() {
+    for variant in VARIANTS {
+        in_dom0(variant, write_and_remove);
+    }
+}
+
+#[test]
+fn everything_the_guard_accepts_iptables_accepts() {
+    for variant in VARIANTS {
+        in_dom0(variant, |dom0| {
+            for (name, case) in support::case::load("accept") {
+                if case.get("family").is_none() && name.starts_with("restore-everything") {
+                    let rules = String::from_utf8(case.stdin.unwrap()).unwrap();
+                    let reply = dom0.restore(&rules).reply();
+                    assert_eq!(reply.exit_code, 0, "{variant} {name}: {}", reply.stderr);
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_ruleset_that_iptables_refuses_changes_nothing() {
+    for variant in VARIANTS {
+        in_dom0(variant, |dom0| {
+            let before = filter_table();
+            // The first lines are fine; the chain of the last one does not exist.
+            let rules =
+                "*filter\n:dwb-a - [0:0]\n-A dwb-a -j DROP\n-D dwb-a 7\n-A dwb-a -p 256x -j DROP\nCOMMIT\n";
+            assert_eq!(dom0.restore(rules).code(), "DRAWBRIDGE_INPUT_REFUSED");
+            let rules = "*filter\n:dwb-a - [0:0]\n-A dwb-a -p nosuchprotocol -j DROP\nCOMMIT\n";
+            let reply = dom0.restore(rules).reply();
+            assert_ne!(reply.exit_code, 0);
+            assert!(reply.stderr.contains("nosuchprotocol"), "{}", reply.stderr);
+            assert_eq!(filter_table(), before);
+            assert_eq!(fs::read_to_string(SWITCH).unwrap().trim(), "0");
+        });
+    }
+}
+
+#[test]
+fn staged_rules_arrive() {
+    in_dom0("legacy", |dom0| {
+        let mut rules = String::from("*filter\n:dwb-a - [0:0]\n");
+        let mut seed = 1_u64;
+        for _ in 0..12_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let [a, b, c, d, ..] = seed.to_be_bytes();
+            rules += &format!("-A dwb-a -s {a}.{b}.{c}.{d}/32 -j DROP\n");
+        }
+        rules += "COMMIT\n";
+        assert!(rules.len() > 400_000, "{}", rules.len());
+        let reply = dom0.restore(&rules).reply();
+        assert_eq!(reply.exit_code, 0, "{}", reply.stderr);
+        assert_eq!(dom0.save().stdout.matches("-A dwb-a").count(), 12_000);
+    });
+}
+
+/// dom0's kernel is 4.19: every system call that came later answers ENOSYS. (334 is rseq, of 4.18.)
+#[test]
+fn no_newer_system_call_is_needed() {
+    for variant in VARIANTS {
+        in_dom0(variant, |dom0| {
+            let newer = (335..=700).map(|number| (number, vec![])).collect();
+            let absent = SeccompAction::Errno(libc_enosys());
+            let filter = SeccompFilter::new(
+                newer,
+                SeccompAction::Allow,
+                absent,
+                std::env::consts::ARCH.try_into().unwrap(),
+            );
+            let program: BpfProgram = filter.unwrap().try_into().unwrap();
+            apply_filter(&program).unwrap();
+            // The filter works: close_range is of 5.9.
+            assert_eq!(nix::errno::Errno::result(close_range()), Err(nix::errno::Errno::ENOSYS));
+            write_and_remove(dom0);
+        });
+    }
+}
+
+fn libc_enosys() -> u32 {
+    u32::try_from(nix::errno::Errno::ENOSYS as i32).unwrap()
+}
+
+#[expect(unsafe_code, reason = "no wrapper calls close_range without falling back")]
+fn close_range() -> i64 {
+    // SAFETY: closes descriptors from 4,000,000,000 up: there are none.
+    unsafe { libc::syscall(libc::SYS_close_range, 4_000_000_000_u32, 4_000_000_000_u32, 0) }
+}
+
+#[test]
+fn a_plugin_that_is_killed_leaves_no_lock() {
+    in_dom0("legacy", |dom0| {
+        fs::write("/run/hanging", "#!/bin/sh\nexec 2>/dev/null\ntouch /run/started\nsleep 600\n").unwrap();
+        support::set_mode(Path::new("/run/hanging"), 0o755);
+        choose("iptables-restore", "/run/hanging");
+        let arguments = dom0.calls(Function::IptablesRestore, &[], Some(OURS)).remove(0);
+        let mut plugin = dom0.start(Function::IptablesRestore, &arguments);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !Path::new("/run/started").exists() {
+            assert!(Instant::now() < deadline, "the program was never started");
+            thread::sleep(Duration::from_millis(5));
+        }
+        plugin.kill().unwrap();
+        plugin.wait().unwrap();
+        choose("iptables-restore", "/usr/sbin/iptables-legacy-restore");
+        let started = Instant::now();
+        assert_eq!(dom0.restore(OURS).reply().exit_code, 0);
+        assert!(started.elapsed() < Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn the_environment_decides_nothing() {
+    in_dom0("legacy", |dom0| {
+        fs::create_dir("/run/bin").unwrap();
+        fs::write("/run/bin/iptables-save", "#!/bin/sh\ntouch /run/fooled\n").unwrap();
+        support::set_mode(Path::new("/run/bin/iptables-save"), 0o755);
+        let arguments = dom0.calls(Function::IptablesSave, &[], None).remove(0);
+        let output = command(env!("CARGO_BIN_EXE_drawbridge-dom0"))
+            .arg(document("iptables-save", &arguments))
+            .env("PATH", "/run/bin")
+            .env("IPTABLES_SAVE", "/run/bin/iptables-save")
+            .env("LD_PRELOAD", "/run/bin/nothing.so")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(Answer::read(&printed).reply().exit_code, 0);
+        assert!(!Path::new("/run/fooled").exists());
+    });
+}
+
+#[test]
+fn bad_starts_are_answered_too() {
+    in_dom0("legacy", |_| {
+        for arguments in [vec![], vec![""], vec!["hello"], vec!["<methodCall>"], vec!["a", "b"]] {
+            let output = command(env!("CARGO_BIN_EXE_drawbridge-dom0")).args(&arguments).output().unwrap();
+            assert_eq!(output.status.code(), Some(0));
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(Answer::read(&printed).code(), "DRAWBRIDGE_MALFORMED_CALL", "{arguments:?}");
+        }
+    });
+}
