@@ -82,23 +82,50 @@ impl Run {
 }
 
 impl Lab {
-    /// The configuration file's text, trusting certificates with these fingerprints.
-    fn config(&self, fingerprints: &[String]) -> Result<String> {
-        Ok(format!(
-            "[xapi]\nurl = {:?}\nusername = {USER:?}\npassword_file = {:?}\nfingerprints = {fingerprints:?}\n\
-             connect_timeout = 5\n\n[dom0]\nkey_file = {:?}\n",
-            self.mock()?.master_url(),
-            self.scratch.path(PASSWORD_FILE),
-            self.scratch.path(PRIVATE_KEY),
-        ))
-    }
-
     /// Writes everything the program reads but the policy.
     pub(super) fn configure(&self) -> Result<()> {
         self.set_password(PASSWORD)?;
-        let fingerprints: Vec<_> = self.mock()?.hosts().iter().map(|host| host.fingerprint.clone()).collect();
-        self.scratch.write(CONFIG, 0o600, &self.config(&fingerprints)?)?;
+        self.write_config(&self.mock()?.master_url(), &self.fingerprints()?, 60)
+    }
+
+    fn fingerprints(&self) -> Result<Vec<String>> {
+        Ok(self.mock()?.hosts().iter().map(|host| host.fingerprint.clone()).collect())
+    }
+
+    fn write_config(&self, url: &str, fingerprints: &[String], call_timeout: u32) -> Result<()> {
+        let (password, key) = (self.scratch.path(PASSWORD_FILE), self.scratch.path(PRIVATE_KEY));
+        let text = format!(
+            "[xapi]\nurl = {url:?}\nusername = {USER:?}\npassword_file = {password:?}\n\
+             fingerprints = {fingerprints:?}\nconnect_timeout = 5\ncall_timeout = {call_timeout}\n\n\
+             [dom0]\nkey_file = {key:?}\n"
+        );
+        self.scratch.write(CONFIG, 0o600, &text)?;
         Ok(())
+    }
+
+    /// Lets the program trust this certificate and no other.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn trust_only(&self, fingerprint: &str) -> Result<()> {
+        self.write_config(&self.mock()?.master_url(), &[fingerprint.to_owned()], 60)
+    }
+
+    /// Lets the program wait this long for an answer, seconds.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_call_timeout(&self, seconds: u32) -> Result<()> {
+        self.write_config(&self.mock()?.master_url(), &self.fingerprints()?, seconds)
+    }
+
+    /// Lets the program talk to this host of the pool first.
+    ///
+    /// # Errors
+    /// No such host, or the file cannot be written.
+    pub fn talk_to(&self, host: &str) -> Result<()> {
+        let url = self.mock()?.host_url(host).with_context(|| format!("no host {host}"))?;
+        self.write_config(&url, &self.fingerprints()?, 60)
     }
 
     /// The program's configuration file.
@@ -116,15 +143,6 @@ impl Lab {
     /// Runs to its end what talks to the mock from within this process.
     pub fn block_on<F: Future>(&self, work: F) -> F::Output {
         self.runtime.block_on(work)
-    }
-
-    /// Lets the program trust this certificate and no other.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn trust_only(&self, fingerprint: &str) -> Result<()> {
-        self.scratch.write(CONFIG, 0o600, &self.config(&[fingerprint.to_owned()])?)?;
-        Ok(())
     }
 
     /// Replaces the password the program logs in with.
@@ -182,6 +200,14 @@ impl Lab {
     /// It could not be started.
     pub fn hook(&self, event: &str, object: &str) -> Result<Run> {
         self.with_policy(&["hook", event, object])
+    }
+
+    /// `drawbridge --log <level> <command>`.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn drawbridge_with_log(&self, level: &str, command: &str) -> Result<Run> {
+        self.with_policy(&["--log", level, command])
     }
 
     fn with_policy(&self, command: &[&str]) -> Result<Run> {
