@@ -114,7 +114,7 @@ pub(crate) fn post(address: &str, path: &str, body: &[u8]) -> Option<(u16, Strin
 
 pub(crate) fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
 

@@ -143,5 +143,6 @@ async fn a_pool_ends_while_a_plugin_hangs_or_works() {
     }
     let began = Instant::now();
     mock.stop().await;
-    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    // The one that works would take half a minute.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }

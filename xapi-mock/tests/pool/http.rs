@@ -23,7 +23,7 @@ fn send(address: &str, bytes: &[u8]) -> (u16, bool) {
     let mut stream = connect(address);
     stream.write_all(bytes).unwrap();
     let (status, _) = read_reply(&mut stream).unwrap();
-    stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
     // Still open: nothing to read within that time.
     let closed =
         !matches!(stream.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);

@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::{Barrier, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use drawbridge_wire::xmlrpc::{MethodCall, Value, decode_call, decode_value};
@@ -45,7 +45,12 @@ fn write_plugins() -> PathBuf {
             "printf '<methodResponse><params><param><value>text</value></param></params></methodResponse>'",
         ),
         ("space", "say '  '"),
-        ("slow", "sleep 1; say slow"),
+        ("slow", "sleep 30; say slow"),
+        (
+            "meet",
+            r#"file=$(printf %s "$1" | sed 's/.*<name>file<.name><value>\([^<]*\).*/\1/'); : > "$file.$$"; n=0
+while [ "$(ls "$file".* | wc -l)" -lt 2 ]; do n=$((n+1)); [ $n -gt 100 ] && exit 1; sleep 0.1; done; say met"#,
+        ),
         (
             "touch",
             r#"file=$(printf %s "$1" | sed 's/.*<name>file<.name><value>\([^<]*\).*/\1/'); sleep 0.3; : > "$file"; say done"#,
@@ -187,18 +192,14 @@ async fn an_unknown_host_counts_as_offline() {
 async fn two_calls_on_one_host_run_side_by_side() {
     let mock = pool().await;
     let clients = [Client::login(&mock), Client::login(&mock)];
-    let begin = Barrier::new(2);
-    let started = Instant::now();
+    let file = directory().join("met");
+    let args = [("file", file.to_str().unwrap())];
     std::thread::scope(|scope| {
         for client in &clients {
-            scope.spawn(|| {
-                begin.wait();
-                assert_eq!(call(client, "host1", "slow", &[]), Ok(Value::from("slow")));
-            });
+            // Each waits until both are there.
+            scope.spawn(|| assert_eq!(call(client, "host1", "meet", &args), Ok(Value::from("met"))));
         }
     });
-    // Each sleeps a second.
-    assert!(started.elapsed() < Duration::from_millis(1900), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
