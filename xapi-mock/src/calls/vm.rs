@@ -130,16 +130,25 @@ fn start(call: &Call, operation: Operation, host: Option<&str>, paused: bool) ->
         let db = pool.db();
         check(&db, vm, operation)?;
         match host {
-            Some(host) if !db.get(Class::Host, host)?.flag("enabled") => {
-                return Err(ApiError::new("HOST_DISABLED", [host]));
+            Some(host) => {
+                assert_can_boot_here(&db, host)?;
+                host.to_owned()
             }
-            Some(host) => host.to_owned(),
             None => domain::choose_host(pool, &db, vm)?,
         }
     };
     let resuming = matches!(operation, Operation::Resume | Operation::ResumeOn);
     domain::start(pool, vm, &host, paused, resuming)?;
     Ok(Value::from(""))
+}
+
+/// `assert_can_boot_here`, in its order.
+fn assert_can_boot_here(db: &Db, host: &str) -> Result<(), ApiError> {
+    let enabled = db.get(Class::Host, host)?.flag("enabled");
+    if !db.live(host) {
+        return Err(ApiError::new::<&str>("HOST_NOT_LIVE", []));
+    }
+    if enabled { Ok(()) } else { Err(ApiError::new("HOST_DISABLED", [host])) }
 }
 
 /// Something the host on which the VM runs has to do.

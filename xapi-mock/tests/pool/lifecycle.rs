@@ -158,7 +158,10 @@ async fn a_vm_starts_on_its_affinity_where_it_is_told_or_where_it_can() {
     let host2 = client.find("host", "host2");
     a.call("hard_shutdown", &[]).unwrap();
     let refused = a.call("start_on", &[host2.as_str().into(), false.into(), false.into()]);
-    assert_eq!(refused, error(&["HOST_OFFLINE", &host2]));
+    assert_eq!(refused, error(&["HOST_NOT_LIVE"]));
+    mock.faults().inject(Fault::Host { host: "host2".to_owned(), state: HostState::Unreachable });
+    let refused = a.call("start_on", &[host2.as_str().into(), false.into(), false.into()]);
+    assert_eq!(refused, error(&["CANNOT_CONTACT_HOST", &host2]));
     assert_eq!(a.standing(), standing("Halted", -1, NOWHERE, 0));
 }
 
