@@ -144,11 +144,6 @@ impl RestorePlan {
         self.family
     }
 
-    /// Asks the program what it can do.
-    pub fn help(&self) -> Approved {
-        Approved::new(Program::Restore(self.family), &["--help"])
-    }
-
     /// The run: foreign rules stay (`--noflush`), and the xtables lock is waited for at most this long, if the program
     /// can wait.
     pub fn run(&self, trial: bool, wait: Option<Duration>) -> Approved {

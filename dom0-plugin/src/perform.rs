@@ -69,15 +69,15 @@ impl Performer<'_> {
 
     fn restore(&self, plan: &RestorePlan) -> Result<Outcome> {
         let program = Program::Restore(plan.family());
-        let help = self.exec(&plan.help())?;
-        let can_wait = [&help.stdout, &help.stderr].iter().any(|text| contains(text, b"--wait"));
-        let wait = can_wait.then_some(self.config.lock);
+        let mut wait = Some(self.config.lock);
+        let mut trial = outcome(program, self.exec(&plan.run(true, wait))?)?;
         // Held to the end.
-        let _xtables = match can_wait {
-            true => None,
-            false => Some(lock::acquire_xtables(&self.paths.xtables_lock, self.config.lock)?),
-        };
-        let trial = outcome(program, self.exec(&plan.run(true, wait))?)?;
+        let mut _xtables = None;
+        if cannot_wait(&trial) {
+            wait = None;
+            _xtables = Some(lock::acquire_xtables(&self.paths.xtables_lock, self.config.lock)?);
+            trial = outcome(program, self.exec(&plan.run(true, wait))?)?;
+        }
         if plan.trial_only || trial.exit_code != 0 {
             return Ok(trial);
         }
@@ -118,8 +118,10 @@ impl Performer<'_> {
     }
 }
 
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|window| window == word)
+/// Whether the program does not know `--wait`. iptables 1.4.21 as first shipped says so, and goes on without it: its
+/// exit code does not tell.
+fn cannot_wait(trial: &Outcome) -> bool {
+    trial.stderr.lines().any(|line| line.contains("unrecognized option") && line.contains("--wait"))
 }
 
 fn unparsable(program: Program, line: usize, problem: &str) -> Refusal {

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,6 +48,12 @@ const OURS: &str = "*filter\n:dwb-forward - [0:0]\n-A dwb-forward -m physdev --p
 #[expect(clippy::disallowed_methods, reason = "starts the plugin as XAPI does, and iptables to look at")]
 fn command(program: impl AsRef<Path>) -> Command {
     Command::new(program.as_ref())
+}
+
+/// The program under test: the one cargo built, or the one that will be shipped, if it is named.
+fn plugin() -> PathBuf {
+    std::env::var_os("DRAWBRIDGE_DOM0_PROGRAM")
+        .map_or_else(|| env!("CARGO_BIN_EXE_drawbridge-dom0").into(), PathBuf::from)
 }
 
 /// The signer whose key this dom0 has.
@@ -121,7 +127,7 @@ fn filter_table() -> Vec<String> {
 impl Dom0 {
     /// Starts the plugin as XAPI does.
     fn start(&self, function: Function, arguments: &BTreeMap<String, String>) -> Child {
-        command(env!("CARGO_BIN_EXE_drawbridge-dom0"))
+        command(plugin())
             .arg0("/etc/xapi.d/plugins/drawbridge")
             .arg(document(function.as_str(), arguments))
             .env_clear()
@@ -319,7 +325,7 @@ fn the_environment_decides_nothing() {
         fs::write("/run/bin/iptables-save", "#!/bin/sh\ntouch /run/fooled\n").unwrap();
         support::set_mode(Path::new("/run/bin/iptables-save"), 0o755);
         let arguments = dom0.calls(Function::IptablesSave, &[], None).remove(0);
-        let output = command(env!("CARGO_BIN_EXE_drawbridge-dom0"))
+        let output = command(plugin())
             .arg(document("iptables-save", &arguments))
             .env("PATH", "/run/bin")
             .env("IPTABLES_SAVE", "/run/bin/iptables-save")
@@ -336,7 +342,7 @@ fn the_environment_decides_nothing() {
 fn bad_starts_are_answered_too() {
     in_dom0("legacy", |_| {
         for arguments in [vec![], vec![""], vec!["hello"], vec!["<methodCall>"], vec!["a", "b"]] {
-            let output = command(env!("CARGO_BIN_EXE_drawbridge-dom0")).args(&arguments).output().unwrap();
+            let output = command(plugin()).args(&arguments).output().unwrap();
             assert_eq!(output.status.code(), Some(0));
             let printed = String::from_utf8(output.stdout).unwrap();
             assert_eq!(Answer::read(&printed).code(), "DRAWBRIDGE_MALFORMED_CALL", "{arguments:?}");
