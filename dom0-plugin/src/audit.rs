@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use drawbridge_wire::call::Function;
 use drawbridge_wire::{Family, KeyId};
 
-use crate::Refusal;
 use crate::request::Request;
+use crate::{Code, Refusal};
 
 /// `authpriv` (10), `info` (6).
 const DONE: u8 = 10 * 8 + 6;
@@ -111,8 +111,13 @@ impl Audit {
             Ok(None) => line.push_str(" result=staged"),
             Err(refusal) => {
                 _ = write!(line, " result={}", refusal.code);
-                if !refusal.details.is_empty() {
-                    _ = write!(line, " detail={:?}", refusal.details.join(": "));
+                let details = match refusal.code {
+                    // The first is the line's number, the others quote the input.
+                    Code::InputRefused | Code::ForeignCookie => refusal.details.get(..1).unwrap_or_default(),
+                    _ => &refusal.details,
+                };
+                if !details.is_empty() {
+                    _ = write!(line, " detail={:?}", details.join(": "));
                 }
             }
         }
@@ -139,7 +144,6 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Code;
 
     #[test]
     fn a_line_per_result() {
@@ -162,5 +166,7 @@ mod tests {
         assert!(audit.line(Ok(None)).contains(" part=2/3 "));
         let refusal = Refusal::new(Code::BadValue).detail("a").detail("b");
         assert!(audit.line(Err(&refusal)).contains("result=DRAWBRIDGE_BAD_VALUE detail=\"a: b\" "));
+        let refusal = Refusal::new(Code::InputRefused).detail(3).detail("the word x is not allowed");
+        assert!(audit.line(Err(&refusal)).contains("result=DRAWBRIDGE_INPUT_REFUSED detail=\"3\" "));
     }
 }

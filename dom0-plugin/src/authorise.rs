@@ -133,8 +133,7 @@ pub struct SavePlan {
 pub struct RestorePlan {
     family: Family,
     input: Vec<u8>,
-    /// `--test`: the caller wants only the trial.
-    pub trial_only: bool,
+    trial_only: bool,
 }
 
 impl RestorePlan {
@@ -142,6 +141,12 @@ impl RestorePlan {
     #[must_use]
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// `--test`: the caller wants only the trial.
+    #[must_use]
+    pub fn trial_only(&self) -> bool {
+        self.trial_only
     }
 
     /// The run: foreign rules stay (`--noflush`), and the xtables lock is waited for at most this long, if the program
@@ -168,13 +173,22 @@ impl RestorePlan {
 /// `ovs-ofctl` on a bridge, which must exist: a name that is none would be taken for something else.
 #[derive(Debug)]
 pub struct FlowsPlan {
-    /// The run.
-    pub run: Approved,
-    /// The bridge.
-    pub bridge: String,
+    run: Approved,
+    bridge: String,
 }
 
 impl FlowsPlan {
+    /// The run.
+    pub fn run(&self) -> &Approved {
+        &self.run
+    }
+
+    /// The bridge.
+    #[must_use]
+    pub fn bridge(&self) -> &str {
+        &self.bridge
+    }
+
     /// Exits with 0 if the bridge exists, with 2 if not.
     pub fn bridge_exists(&self) -> Approved {
         Approved::new(Program::Vsctl, &["br-exists", &self.bridge])

@@ -9,7 +9,7 @@ use crate::exec::{self, Output};
 use crate::paths::Paths;
 use crate::{Code, Refusal, Result, filter, generation, lock};
 
-/// Carries it out. `generation`: the write's.
+/// Carries it out. `generation`: the writer's.
 ///
 /// # Errors
 /// A refusal; a program's non-zero exit is an outcome.
@@ -20,21 +20,25 @@ pub(crate) fn perform(
     paths: &Paths,
 ) -> Result<Outcome> {
     let run = Performer { config, paths };
+    // A read with a generation is the first half of a write: whoever reads in order to write refuses all older writers
+    // from then on. Otherwise an older one could still write between the two, and the newer one's change would be made
+    // to something it has never seen.
+    let claims = plan.is_write() || matches!(plan, Plan::Save(_) | Plan::DumpFlows(_)) && generation.is_some();
     match (plan.is_write(), generation) {
         (true, None) => {
             return Err(Refusal::new(Code::MissingKey).detail("generation").detail("this call writes"));
         }
-        (false, Some(_)) if !matches!(plan, Plan::Restore(_)) => {
+        (false, Some(_)) if !claims && !matches!(plan, Plan::Restore(_)) => {
             return Err(Refusal::new(Code::UnknownKey).detail("generation").detail("this call only reads"));
         }
         _ => {}
     }
     // Held to the end.
-    let _lock = match plan.is_write() {
+    let _lock = match claims {
         true => Some(lock::acquire(&paths.in_state("lock"), config.lock)?),
         false => None,
     };
-    if let (true, Some(generation)) = (plan.is_write(), generation) {
+    if let (true, Some(generation)) = (claims, generation) {
         generation::advance(paths, generation)?;
     }
     match plan {
@@ -78,7 +82,7 @@ impl Performer<'_> {
             _xtables = Some(lock::acquire_xtables(&self.paths.xtables_lock, self.config.lock)?);
             trial = outcome(program, self.exec(&plan.run(true, wait))?)?;
         }
-        if plan.trial_only || trial.exit_code != 0 {
+        if plan.trial_only() || trial.exit_code != 0 {
             return Ok(trial);
         }
         let done = outcome(program, self.exec(&plan.run(false, wait))?)?;
@@ -109,8 +113,8 @@ impl Performer<'_> {
         let exists = plan.bridge_exists();
         let found = outcome(exists.program(), self.exec(&exists)?)?;
         match found.exit_code {
-            0 => outcome(plan.run.program(), self.exec(&plan.run)?),
-            2 => Err(Refusal::new(Code::NoSuchBridge).detail(&plan.bridge)),
+            0 => outcome(plan.run().program(), self.exec(plan.run())?),
+            2 => Err(Refusal::new(Code::NoSuchBridge).detail(plan.bridge())),
             _ => Err(Refusal::new(Code::ProgramFailed)
                 .detail(exists.program())
                 .detail(found.stderr.trim_ascii())),

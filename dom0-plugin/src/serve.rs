@@ -18,7 +18,10 @@ pub fn run() {
     sanitise::answer_panics();
     let reply = match sanitise::process() {
         Ok(()) => serve(std::env::args_os(), &Paths::production()),
-        Err(refusal) => encode_failure(&refusal),
+        Err(refusal) => {
+            Audit::start().finish(&Paths::production().syslog, Err(&refusal));
+            encode_failure(&refusal)
+        }
     };
     print(&reply);
 }

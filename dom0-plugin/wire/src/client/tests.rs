@@ -163,3 +163,31 @@ fn refusals() {
         assert!(matches!(error, EncodeError::ArgumentsTooLarge | EncodeError::InputTooLarge(0)), "{error}");
     }
 }
+
+/// A fixed signature, so that a change of the canonical text cannot go unnoticed: hosts and drivers are not updated in
+/// the same moment. Anybody's Ed25519 can check it, over the SHA-256 of the text in [`crate::auth`]'s documentation.
+#[test]
+fn the_canonical_text_does_not_change() {
+    let seed = "drawbridge-ed25519-private-key nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=\n";
+    let signer = Signer::from_private_key(seed).unwrap();
+    let mut arguments = BTreeMap::from([
+        ("args", "--test"),
+        ("family", "ipv4"),
+        ("stdin", "é\n"),
+        ("stdin_encoding", "plain"),
+    ])
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    signer.sign(HOST, Function::IptablesRestore, &mut arguments, NOW, Nonce([1; 16]));
+    let text = format!(
+        "drawbridge-call v1\nhost {HOST}\nfunction iptables-restore\ntime {NOW}\nnonce {}\nargs 6\n--test\nfamily 4\nipv4\n\
+         stdin 3\né\n\nstdin_encoding 5\nplain\n",
+        "01".repeat(16)
+    );
+    let auth = &arguments["auth"];
+    let signature = signer.0.sk.sign(hmac_sha256::Hash::hash(text.as_bytes()), None);
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(signature.as_ref());
+    assert_eq!(*auth, format!("v1 21fe31dfa154a261 {NOW} {} {encoded}", "01".repeat(16)));
+}
