@@ -23,7 +23,8 @@ pub(crate) fn perform(
     // A read with a generation is the first half of a write: whoever reads in order to write refuses all older writers
     // from then on. Otherwise an older one could still write between the two, and the newer one's change would be made
     // to something it has never seen.
-    let claims = plan.is_write() || matches!(plan, Plan::Save(_) | Plan::DumpFlows(_)) && generation.is_some();
+    let claims =
+        plan.is_write() || matches!(plan, Plan::Save(_) | Plan::DumpFlows(_)) && generation.is_some();
     match (plan.is_write(), generation) {
         (true, None) => {
             return Err(Refusal::new(Code::MissingKey).detail("generation").detail("this call writes"));

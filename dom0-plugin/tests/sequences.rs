@@ -140,6 +140,24 @@ fn generations_never_fall() {
     assert_eq!(dom0.restore(9, rules).code(), "DRAWBRIDGE_STALE_GENERATION");
 }
 
+/// Otherwise an older writer could still write between a newer one's read and its write, which would then be made to
+/// something it has never seen.
+#[test]
+fn reading_in_order_to_write_refuses_older_writers() {
+    let dom0 = Dom0::new();
+    let rules = &format!("{RULES}\n");
+    let read = |generation: u64| {
+        dom0.call(Function::IptablesSave, &[("args", ""), ("generation", &generation.to_string())])
+    };
+    read(5).reply();
+    read(8).reply();
+    assert_eq!(dom0.restore(7, rules).code(), "DRAWBRIDGE_STALE_GENERATION");
+    assert_eq!(read(7).code(), "DRAWBRIDGE_STALE_GENERATION");
+    // Who only looks disturbs nobody.
+    dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+    dom0.restore(8, rules).reply();
+}
+
 #[test]
 fn a_trial_does_not_count_as_a_write() {
     let dom0 = Dom0::new();

@@ -97,7 +97,7 @@ codes! {
     ForeignCookie = "DRAWBRIDGE_FOREIGN_COOKIE",
     /// The bridge does not exist on this host. Detail: its name.
     NoSuchBridge = "DRAWBRIDGE_NO_SUCH_BRIDGE",
-    /// A write with an older generation than one already seen. Detail: the call's, the one seen.
+    /// A write, or a read in order to write, with an older generation than one already seen. Detail: the call's, the one seen.
     StaleGeneration = "DRAWBRIDGE_STALE_GENERATION",
 
     /// Another write holds the lock for too long. Detail: seconds waited.
