@@ -3,8 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use drawbridge_wire::call::{self, Function};
-use drawbridge_wire::{EncodeError, Invocation, Signer, signed_calls};
-use drawbridge_wire::{Reply, ReplyError};
+use drawbridge_wire::{Code, EncodeError, Invocation, Reply, ReplyError, Signer, signed_calls};
 use ruleset::iptables::{Observed, ParseError, parse_save};
 use ruleset::model::Family;
 use xenapi::{CallError, Client, Host, Ref};
@@ -42,19 +41,41 @@ pub enum Dom0Error {
     Parse(#[from] ParseError),
 }
 
+impl Dom0Error {
+    /// Whether another writer came in between: nothing is wrong, but it has to be done again, from reading on.
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        let Self::Call(CallError::Api(error)) = self else { return false };
+        [Code::StaleGeneration, Code::Busy].iter().any(|code| error.code == code.as_str())
+    }
+}
+
 impl Dom0<'_> {
     /// What stands in the kernel of ours.
     ///
     /// # Errors
     /// [`Dom0Error`]; an answer that cannot be read is never an empty one.
     pub async fn observe(&self, family: Family) -> Result<Observed, Dom0Error> {
+        self.save(family, None).await
+    }
+
+    /// The same for one who is going to write on the strength of it: from now on dom0 refuses whoever is of an older
+    /// generation, so that nothing it does not show can be written before.
+    ///
+    /// # Errors
+    /// [`Dom0Error`]; [`Dom0Error::is_overtaken`] if somebody newer came before.
+    pub async fn observe_to_write(&self, family: Family, generation: u64) -> Result<Observed, Dom0Error> {
+        self.save(family, Some(generation)).await
+    }
+
+    async fn save(&self, family: Family, generation: Option<u64>) -> Result<Observed, Dom0Error> {
         let reply = self
             .run(&Invocation {
                 function: Function::IptablesSave,
                 args: Vec::new(),
                 family: wire_family(family),
                 stdin: None,
-                generation: None,
+                generation,
             })
             .await?;
         Ok(parse_save(&ended_well(Function::IptablesSave, reply)?.stdout)?)
@@ -124,11 +145,11 @@ fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// The number of a write: milliseconds since 1970. It grows as long as the clock does; the plugin refuses a
-/// write that is older than the last.
+/// The number of a writer: nanoseconds since 1970, so that no two are alike. It grows as long as the clock does; dom0
+/// refuses a writer that is older than the last it has seen.
 #[must_use]
 pub fn generation() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -36,6 +36,17 @@ pub enum ReconcileError {
     Locking { vif: String, source: CallError },
 }
 
+impl ReconcileError {
+    /// Whether another writer came in between.
+    fn is_overtaken(&self) -> bool {
+        match self {
+            Self::Read { source, .. } | Self::Write { source, .. } => source.is_overtaken(),
+            Self::Verify { .. } => true,
+            Self::Compile(_) | Self::Locking { .. } => false,
+        }
+    }
+}
+
 /// Brings one host to its desired state, or says what that would take.
 pub async fn reconcile(
     dom0: &Dom0<'_>,
@@ -53,6 +64,7 @@ pub async fn reconcile(
         locking: Vec::new(),
         complaints: Vec::new(),
         bytes_written: 0,
+        overtaken: false,
         error: None,
     };
     match carry_out(dom0, desired, mode, seed, &mut report).await {
@@ -73,6 +85,7 @@ pub async fn reconcile(
         Err(error) => {
             tracing::warn!(host = name, error = chain(&error), "host not reconciled");
             report.status = Status::Failed;
+            report.overtaken = error.is_overtaken();
             report.error = Some(chain(&error));
         }
     }
@@ -86,8 +99,13 @@ async fn carry_out(
     seed: u64,
     report: &mut HostReport,
 ) -> Result<(), ReconcileError> {
-    let read =
-        async |family| dom0.observe(family).await.map_err(|source| ReconcileError::Read { family, source });
+    let read = async |family| {
+        let observed = match mode {
+            Mode::Plan => dom0.observe(family).await,
+            Mode::Apply { generation } => dom0.observe_to_write(family, generation).await,
+        };
+        observed.map_err(|source| ReconcileError::Read { family, source })
+    };
     let observed = tokio::try_join!(read(Family::Ipv4), read(Family::Ipv6))?;
     // Both families are attempted whatever becomes of the other; the first failure is told.
     let ipv4 = one_family(dom0, desired, mode, seed, Family::Ipv4, observed.0, report).await;

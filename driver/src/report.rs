@@ -40,6 +40,9 @@ pub struct HostReport {
     pub complaints: Vec<String>,
     /// Bytes of rules written.
     pub bytes_written: usize,
+    /// It failed because another writer came in between: worth another try.
+    #[serde(skip)]
+    pub overtaken: bool,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -101,8 +104,32 @@ impl fmt::Display for Report {
 }
 
 impl HostReport {
+    /// This report after an earlier attempt that was overtaken: what that one wrote counts, too.
+    #[must_use]
+    pub(crate) fn after(mut self, earlier: Self) -> Self {
+        if earlier.bytes_written > 0 {
+            self.changes.splice(..0, earlier.changes);
+            self.bytes_written += earlier.bytes_written;
+            if self.status == Status::Unchanged {
+                self.status = Status::Changed;
+            }
+        }
+        self
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>, details: bool) -> fmt::Result {
-        let Self { host, uuid: _, status, ports, changes, locking, complaints, bytes_written, error } = self;
+        let Self {
+            host,
+            uuid: _,
+            status,
+            ports,
+            changes,
+            locking,
+            complaints,
+            bytes_written,
+            overtaken: _,
+            error,
+        } = self;
         write!(f, "{host}: {}, {ports} ports", status.word())?;
         if !changes.is_empty() {
             write!(f, ", {} rule changes", changes.len())?;

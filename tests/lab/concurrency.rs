@@ -8,7 +8,7 @@ use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use xapi_mock::faults::{Fault, PluginFault};
 
-/// Whoever loses the race is told so, by a code, and has changed nothing by halves; after the last the hosts hold the policy.
+/// Nobody writes on the strength of what is no longer so: who is overtaken reads again, and in the end all succeed.
 #[test]
 fn many_writers() -> Result<()> {
     let lab = pool(Iptables::Nft).start()?;
@@ -21,13 +21,10 @@ fn many_writers() -> Result<()> {
             .map(|run| run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect::<Result<_>>()
     })?;
-    for run in &runs {
-        let lost =
-            run.stdout.contains("DRAWBRIDGE_STALE_GENERATION") || run.stdout.contains("DRAWBRIDGE_BUSY");
-        ensure!(run.status.success() || lost, "{}\n{}", run.stdout, run.stderr);
+    for run in runs {
+        run.success()?;
     }
-    ensure!(runs.iter().any(|run| run.status.success()), "somebody must win");
-    lab.apply()?.success()?;
+    ensure!(lab.plan()?.success()?.changed()?.is_empty(), "something is left to do");
     check(expectations(&lab)?);
     Ok(())
 }
