@@ -4,7 +4,7 @@
 //! the pipeline, in this order: sanitise the process, decode the call, authenticate the caller, authorise what it
 //! asks, lock, run one of four programs, reply, write one audit line.
 //!
-//! What may run is a value: only [`authorise`] makes an [`authorise::Approved`], and [`exec::run`] takes nothing else.
+//! What may run is a value: only [`authorise`] makes an [`authorise::Approved`], and the module `exec` runs nothing else.
 
 mod audit;
 mod authenticate;
