@@ -22,7 +22,7 @@ pub struct Invocation {
     pub family: Family,
     /// Its standard input.
     pub stdin: Option<Vec<u8>>,
-    /// For writes: a number that never falls. Reads carry none.
+    /// A number that never falls: for writes, and for reads (`iptables-save`, `dump-flows`) that prepare one.
     pub generation: Option<u64>,
 }
 
