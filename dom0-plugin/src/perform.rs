@@ -68,8 +68,7 @@ impl Performer<'_> {
         }
         let cut = cut(plan.run.program(), &output.stdout, &plan.tables)?;
         let switch = bridge_nf::read(self.paths, plan.family)?;
-        let stdout = format!("# drawbridge bridge-nf-call={}\n{cut}", switch.as_str());
-        Ok(Outcome { stdout, ..output })
+        Ok(Outcome { stdout: report(switch, &cut), ..output })
     }
 
     fn restore(&self, plan: &RestorePlan) -> Result<Outcome> {
@@ -87,27 +86,28 @@ impl Performer<'_> {
             return Ok(trial);
         }
         let done = outcome(program, self.exec(&plan.run(false, wait))?)?;
-        if done.exit_code == 0 {
-            self.send_bridged_packets(plan)?;
+        if done.exit_code != 0 {
+            return Ok(done);
         }
-        Ok(done)
+        let stdout = self.look(plan)?;
+        Ok(Outcome { stdout, ..done })
     }
 
-    /// Turns bridge netfilter on, if it is not and our jump stands first.
-    fn send_bridged_packets(&self, plan: &RestorePlan) -> Result<()> {
-        if bridge_nf::read(self.paths, plan.family())? == Switch::On {
-            return Ok(());
-        }
+    /// What stands after a write, so that the caller need not ask; and the moment to turn bridge netfilter on, if it is
+    /// not and our jump stands first.
+    fn look(&self, plan: &RestorePlan) -> Result<String> {
         let look = plan.look();
         let output = outcome(look.program(), self.exec(&look)?)?;
         if output.exit_code != 0 {
             return Err(unparsable(look.program(), 0, "it failed"));
         }
-        let cut = cut(look.program(), &output.stdout, &[Table::Filter])?;
-        match filter::jump_stands_first(&cut) {
-            true => bridge_nf::turn_on(self.paths, plan.family()),
-            false => Ok(()),
+        let cut = cut(look.program(), &output.stdout, &[Table::Filter, Table::Raw])?;
+        let mut switch = bridge_nf::read(self.paths, plan.family())?;
+        if switch != Switch::On && filter::jump_stands_first(&cut) {
+            bridge_nf::turn_on(self.paths, plan.family())?;
+            switch = Switch::On;
         }
+        Ok(report(switch, &cut))
     }
 
     fn flows(&self, plan: &FlowsPlan) -> Result<Outcome> {
@@ -121,6 +121,11 @@ impl Performer<'_> {
                 .detail(found.stderr.trim_ascii())),
         }
     }
+}
+
+/// What the caller gets to see of a dump.
+fn report(switch: Switch, cut: &str) -> String {
+    format!("# drawbridge bridge-nf-call={}\n{cut}", switch.as_str())
 }
 
 /// Whether the program does not know `--wait`. iptables 1.4.21 as first shipped says so, and goes on without it: its

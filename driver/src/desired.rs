@@ -1,5 +1,7 @@
 //! What every host of the pool should hold: the policy file's ports bound to XAPI's VIFs, each with its host.
 
+mod own;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruleset::ids::{GroupId, Interface, Mac};
@@ -69,11 +71,15 @@ struct Live {
     locking: VifLocking,
 }
 
-/// Binds a policy to a pool.
+/// Binds a policy to a pool. `own` are the MAC addresses of the machine this runs on.
 ///
 /// # Errors
 /// [`ResolveError`] if the policy refers to what it does not define.
-pub fn desired(file: &PolicyFile, inventory: &Inventory) -> Result<Desired, ResolveError> {
+pub fn desired(
+    file: &PolicyFile,
+    inventory: &Inventory,
+    own: &BTreeSet<Mac>,
+) -> Result<Desired, ResolveError> {
     let mut problems = Vec::new();
     let mut bound: Vec<Bound> = Vec::new();
     let mut seen: BTreeSet<Ref<Vif>> = BTreeSet::new();
@@ -88,6 +94,8 @@ pub fn desired(file: &PolicyFile, inventory: &Inventory) -> Result<Desired, Reso
         }
     }
     let guarded = guarded_bridges(file, inventory, &mut problems);
+    own::keep_reachable(&mut bound, &seen, inventory, &guarded, own);
+    let policy = own::with_group(&file.policy, inventory);
     let live: Vec<Port> = bound.iter().filter(|b| b.live.is_some()).map(|b| b.port.clone()).collect();
 
     let mut attachments: BTreeMap<Ref<Host>, (Vec<Attachment>, Vec<VifLocking>)> = BTreeMap::new();
@@ -102,7 +110,7 @@ pub fn desired(file: &PolicyFile, inventory: &Inventory) -> Result<Desired, Reso
         let (attachments, locking) = attachments.remove(reference).unwrap_or_default();
         match host.backend() {
             Ok(Backend::Bridge) => {
-                let policy = resolve(&file.policy, &live, attachments, guarded.clone())?;
+                let policy = resolve(&policy, &live, attachments, guarded.clone())?;
                 hosts.insert(reference.clone(), HostDesired { policy, locking });
             }
             Ok(Backend::OpenVSwitch) if attachments.is_empty() => {}

@@ -1,8 +1,9 @@
 //! A run over a pool: read everything, decide what every host should hold, reconcile the hosts in scope side by side.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use drawbridge_wire::Signer;
 use tokio::sync::Semaphore;
@@ -10,15 +11,19 @@ use tokio::task::JoinSet;
 use xenapi::{CallError, Client, Host, Ref};
 
 use crate::config::{Config, ConfigError};
-use crate::desired::{Desired, desired, groups_of};
+use crate::desired::{Desired, HostDesired, desired, groups_of};
 use crate::dom0::{self, Dom0};
 use crate::intake::inventory::Inventory;
+use crate::intake::own;
 use crate::intake::policy_file::{PolicyError, PolicyFile};
 use crate::reconcile::{Mode, reconcile};
-use crate::report::Report;
+use crate::report::{HostReport, Report};
 
 /// So many hosts are worked on at a time.
 const HOSTS_AT_A_TIME: usize = 16;
+
+/// So often a host is tried when other writers come in between. Each time somebody has succeeded.
+const ATTEMPTS: u64 = 12;
 
 /// The way to a pool.
 #[derive(Debug)]
@@ -106,24 +111,76 @@ pub async fn run(
     progress: impl Fn(usize, usize),
 ) -> Result<Report, RunError> {
     let file = PolicyFile::load(policy)?;
-    // Taken before the state is read: a writer that read later wins.
-    let generation = dom0::generation();
-    let inventory = Inventory::read(&pool.client).await?;
-    let Desired { mut hosts, problems } =
-        desired(&file, &inventory).map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
-    let in_scope = hosts_in_scope(scope, &file, &inventory, &hosts)?;
     let pool = Arc::new(pool);
+    let mut reports: BTreeMap<Ref<Host>, HostReport> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for attempt in 0..ATTEMPTS {
+        // Taken before the state is read: a writer that read later wins.
+        let generation = dom0::generation();
+        let inventory = match Inventory::read(&pool.client).await {
+            // What was done before is to be reported.
+            Err(_) if attempt > 0 => break,
+            read => read?,
+        };
+        let Desired { hosts, problems: found } = desired(&file, &inventory, &own::macs())
+            .map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
+        problems = found;
+        let in_scope = if attempt == 0 {
+            hosts_in_scope(scope, &file, &inventory, &hosts)?
+        } else {
+            reports.iter().filter(|(_, report)| report.overtaken).map(|(host, _)| host.clone()).collect()
+        };
+        let mode = if write { Mode::Apply { generation } } else { Mode::Plan };
+        let round =
+            reconcile_all(&pool, &inventory, hosts, &in_scope, mode, generation / 1_000_000_000, &progress);
+        for (host, report) in round.await {
+            let earlier = reports.remove(&host);
+            reports.insert(
+                host,
+                match earlier {
+                    Some(earlier) => report.after(earlier),
+                    None => report,
+                },
+            );
+        }
+        if !reports.values().any(|report| report.overtaken) {
+            break;
+        }
+        tracing::info!(attempt, "another writer came in between; trying again");
+        // Apart by chance, so that the same writers do not meet again and again.
+        let chance = dom0::generation() / 1000 % 32;
+        tokio::time::sleep(Duration::from_millis((attempt + 1) * (8 + chance))).await;
+    }
+    let mut hosts: Vec<HostReport> = reports.into_values().collect();
+    hosts.sort_by(|a, b| a.host.cmp(&b.host));
+    if let Err(error) = pool.client.logout().await {
+        tracing::debug!(error = crate::report::chain(&error), "logging out");
+    }
+    let ok = problems.is_empty() && hosts.iter().all(|host| host.error.is_none());
+    Ok(Report { action: action.to_owned(), ok, hosts, problems })
+}
+
+/// Reconciles the hosts in scope, side by side.
+async fn reconcile_all(
+    pool: &Arc<Pool>,
+    inventory: &Inventory,
+    mut hosts: BTreeMap<Ref<Host>, HostDesired>,
+    in_scope: &BTreeSet<Ref<Host>>,
+    mode: Mode,
+    seed: u64,
+    progress: impl Fn(usize, usize),
+) -> Vec<(Ref<Host>, HostReport)> {
     let limit = Arc::new(Semaphore::new(HOSTS_AT_A_TIME));
-    let mode = if write { Mode::Apply { generation } } else { Mode::Plan };
     let mut tasks = JoinSet::new();
     for (reference, host) in &inventory.hosts {
         let (true, Some(wanted)) = (in_scope.contains(reference), hosts.remove(reference)) else { continue };
-        let (pool, limit, reference) = (Arc::clone(&pool), Arc::clone(&limit), reference.clone());
+        let (pool, limit, reference) = (Arc::clone(pool), Arc::clone(&limit), reference.clone());
         let (name, uuid) = (host.name_label.clone(), host.uuid.to_string());
         tasks.spawn(async move {
             let _turn = limit.acquire().await;
             let dom0 = Dom0 { client: &pool.client, signer: &pool.signer, host: &reference, uuid };
-            reconcile(&dom0, &name, &wanted, mode, generation / 1000).await
+            let report = reconcile(&dom0, &name, &wanted, mode, seed).await;
+            (reference, report)
         });
     }
     let total = tasks.len();
@@ -135,19 +192,14 @@ pub async fn run(
         }
         progress(reports.len(), total);
     }
-    reports.sort_by(|a, b| a.host.cmp(&b.host));
-    if let Err(error) = pool.client.logout().await {
-        tracing::debug!(error = crate::report::chain(&error), "logging out");
-    }
-    let ok = problems.is_empty() && reports.iter().all(|r| r.error.is_none());
-    Ok(Report { action: action.to_owned(), ok, hosts: reports, problems })
+    reports
 }
 
 fn hosts_in_scope(
     scope: &Scope,
     file: &PolicyFile,
     inventory: &Inventory,
-    hosts: &std::collections::BTreeMap<Ref<Host>, crate::desired::HostDesired>,
+    hosts: &BTreeMap<Ref<Host>, HostDesired>,
 ) -> Result<BTreeSet<Ref<Host>>, RunError> {
     match scope {
         Scope::Everything | Scope::Vm { leaving: true, .. } => Ok(hosts.keys().cloned().collect()),

@@ -100,7 +100,7 @@ addresses = ["10.0.0.2"]
 "#;
 
 fn bound(text: &str, inventory: &Inventory) -> Desired {
-    desired(&PolicyFile::parse(Path::new("p"), text).unwrap(), inventory).unwrap()
+    desired(&PolicyFile::parse(Path::new("p"), text).unwrap(), inventory, &BTreeSet::new()).unwrap()
 }
 
 fn members(desired: &Desired) -> Vec<String> {
@@ -196,4 +196,34 @@ fn a_network_is_guarded_by_policy_or_by_other_config() {
         let guarded = &desired.hosts[&reference("h1")].policy.guarded;
         assert_eq!(guarded.iter().map(Interface::as_str).collect::<Vec<_>>(), ["xenbr0"]);
     }
+}
+
+/// The driver's own VM must reach XAPI whatever the policy says of it, and may be in no policy at all.
+#[test]
+fn the_drivers_own_vm_reaches_xapi() {
+    let own = BTreeSet::from([Mac([0, 0x16, 0x3e, 0, 0, 0xaa])]);
+    let mut inventory = pool();
+    inventory.vifs.get_mut(&reference("a")).unwrap().mac = "00:16:3e:00:00:aa".parse().unwrap();
+    inventory.hosts.get_mut(&reference("h2")).unwrap().address = "192.0.2.7".to_owned();
+    let guarded = "guarded_networks = [\"lan\"]\n";
+
+    // In the policy: filtered as written, but XAPI stays open.
+    let file = PolicyFile::parse(Path::new("p"), &format!("{guarded}{POLICY}")).unwrap();
+    let listed = desired(&file, &inventory, &own).unwrap();
+    let host = &listed.hosts[&reference("h1")].policy;
+    assert_eq!(host.attachments[0].port.groups.len(), 2);
+    let rules = &host.groups[&host.attachments[0].port.groups[1]].rules;
+    let remotes: Vec<_> = rules.iter().map(|r| format!("{:?} {}", r.remote, r.service)).collect();
+    assert!(remotes.iter().any(|r| r.contains("192.0.2.7") && r.ends_with("tcp/443")), "{remotes:?}");
+
+    // Not in the policy, on a guarded network: not filtered.
+    let file = PolicyFile::parse(Path::new("p"), guarded).unwrap();
+    let unlisted = desired(&file, &inventory, &own).unwrap();
+    let ports = &unlisted.hosts[&reference("h1")].policy.attachments;
+    assert_eq!(ports.len(), 1);
+    assert_eq!(ports[0].port.security, ruleset::model::PortSecurity::Off);
+
+    // Not in the policy, on a network that is not guarded: left alone.
+    let file = PolicyFile::parse(Path::new("p"), "").unwrap();
+    assert!(desired(&file, &inventory, &own).unwrap().hosts[&reference("h1")].is_empty());
 }

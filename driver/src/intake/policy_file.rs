@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use ruleset::ids::GroupId;
 use ruleset::model::{AddressPair, Policy, PortSecurity};
 
+/// Ids of groups that the driver makes itself begin so.
+pub(crate) const RESERVED_PREFIX: &str = "drawbridge:";
+
 /// A policy file, understood.
 #[derive(Debug, Default)]
 pub struct PolicyFile {

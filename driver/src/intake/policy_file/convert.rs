@@ -12,7 +12,7 @@ use ruleset::model::{
 };
 use toml::Spanned;
 
-use super::{PolicyFile, PortSpec, position, raw};
+use super::{PolicyFile, PortSpec, RESERVED_PREFIX, position, raw};
 
 /// A mistake at a byte offset of the file.
 pub(super) struct Mistake {
@@ -52,6 +52,12 @@ pub(super) fn convert(raw: raw::File, text: &str) -> Result<PolicyFile, Mistake>
     for group in &group {
         let id = &group.get_ref().id;
         let name: GroupId = id.get_ref().parse().at(id.span().start)?;
+        if name.as_str().starts_with(RESERVED_PREFIX) {
+            return mistake(
+                id.span().start,
+                format!("ids that begin with {RESERVED_PREFIX} are the driver's own"),
+            );
+        }
         if !known.insert(name.clone()) {
             return mistake(id.span().start, format!("group {name} stands twice"));
         }

@@ -22,6 +22,7 @@ fn each_mistake_is_told_with_its_place() {
         ("[[group]\n".to_owned(), 1, "line 1"),
         ("[[group]]\nid = \"g\"\nfoo = 1\n".to_owned(), 3, "unknown field"),
         ("[[group]]\nid = \"a b\"\n".to_owned(), 2, "only letters"),
+        ("[[group]]\nid = \"drawbridge:x\"\n".to_owned(), 2, "the driver's own"),
         ("[[group]]\nid = \"g\"\n[[group]]\nid = \"g\"\n".to_owned(), 4, "stands twice"),
         (rule("protocol = \"tcpx\""), 5, "unknown protocol"),
         (rule("protocol = 300"), 5, "unknown protocol"),
