@@ -97,7 +97,7 @@ impl std::error::Error for PayloadError {}
 /// Compresses. Level 6 of zlib's scale.
 #[must_use]
 pub fn compress(bytes: &[u8]) -> String {
-    STANDARD.encode(miniz_oxide::deflate::compress_to_vec_zlib(bytes, 6))
+    STANDARD.encode(miniz_oxide::deflate::compress_to_vec_zlib(bytes, 1))
 }
 
 /// Decodes, refusing what would be longer than `limit` bytes before it is.
