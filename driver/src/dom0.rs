@@ -42,6 +42,17 @@ pub enum Dom0Error {
 }
 
 impl Dom0Error {
+    /// Whether dom0 refused what it was to write: iptables-restore, or the plugin's guard, took offence at the rules
+    /// themselves.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Exit { program: Function::IptablesRestore, .. } => true,
+            Self::Call(CallError::Api(error)) => error.code == Code::InputRefused.as_str(),
+            _ => false,
+        }
+    }
+
     /// Whether another writer came in between: nothing is wrong, but it has to be done again, from reading on.
     #[must_use]
     pub fn is_overtaken(&self) -> bool {
@@ -97,6 +108,26 @@ impl Dom0<'_> {
             .await?;
         // The plugin answers a write with what stands after it.
         Ok(parse_save(&ended_well(Function::IptablesRestore, reply)?.stdout)?)
+    }
+
+    /// Whether dom0 would take a restore input. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Dom0Error`] if dom0 could not be asked.
+    pub async fn accepts(&self, family: Family, input: &str) -> Result<bool, Dom0Error> {
+        let invocation = Invocation {
+            function: Function::IptablesRestore,
+            args: vec!["--test".to_owned()],
+            family: wire_family(family),
+            stdin: Some(input.as_bytes().to_vec()),
+            generation: None,
+        };
+        let reply = self.run(&invocation).await;
+        match reply.and_then(|reply| ended_well(Function::IptablesRestore, reply)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_refusal() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// One run of a program in dom0.

@@ -13,6 +13,7 @@ pub mod desired;
 pub mod dom0;
 pub mod intake;
 pub mod locking;
+mod quarantine;
 pub mod reconcile;
 pub mod report;
 pub mod run;

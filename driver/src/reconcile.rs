@@ -2,11 +2,13 @@
 
 use ruleset::iptables::{Change, CompileError, Observed, plan};
 use ruleset::model::Family;
+use ruleset::resolve::HostPolicy;
 use xenapi::{CallError, Kind};
 
 use crate::desired::HostDesired;
 use crate::dom0::{Dom0, Dom0Error};
-use crate::report::{FamilyChange, HostReport, Status, chain};
+use crate::quarantine::{SearchError, refused_ports};
+use crate::report::{FamilyChange, HostReport, Quarantined, Status, chain};
 
 /// Whether to change anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ pub async fn reconcile(
         changes: Vec::new(),
         locking: Vec::new(),
         complaints: Vec::new(),
+        quarantined: Vec::new(),
         bytes_written: 0,
         overtaken: false,
         error: None,
@@ -136,15 +139,65 @@ async fn one_family(
     report.complaints.extend(planned.complaints);
     report.changes.extend(planned.changes.into_iter().map(|change| FamilyChange { family, change }));
     let (Some(input), Mode::Apply { generation }) = (planned.input, mode) else { return Ok(()) };
+    match write(dom0, &desired.policy, seed, family, &input, generation, report).await {
+        Err(ReconcileError::Write { source, .. }) if source.is_refusal() => {
+            let closed = quarantine(dom0, &desired.policy, seed, family, &observed, source, report).await?;
+            match plan(&closed, family, &observed, seed)?.input {
+                Some(input) => write(dom0, &closed, seed, family, &input, generation, report).await,
+                None => Ok(()),
+            }
+        }
+        done => done,
+    }
+}
+
+/// Writes, and verifies by what the plugin reads back.
+async fn write(
+    dom0: &Dom0<'_>,
+    policy: &HostPolicy,
+    seed: u64,
+    family: Family,
+    input: &str,
+    generation: u64,
+    report: &mut HostReport,
+) -> Result<(), ReconcileError> {
     let after = dom0
-        .restore(family, &input, generation)
+        .restore(family, input, generation)
         .await
         .map_err(|source| ReconcileError::Write { family, source })?;
     report.bytes_written += input.len();
-    let rest = plan(&desired.policy, family, &after, seed)?;
+    let rest = plan(policy, family, &after, seed)?;
     if rest.input.is_some() {
         let difference = rest.changes.iter().take(3).map(Change::to_string).collect::<Vec<_>>().join("; ");
         return Err(ReconcileError::Verify { family, difference });
     }
     Ok(())
+}
+
+/// The policy with the ports closed whose rules dom0 refuses; each of them is reported. If it is not the ports' rules,
+/// the refusal stands.
+async fn quarantine(
+    dom0: &Dom0<'_>,
+    policy: &HostPolicy,
+    seed: u64,
+    family: Family,
+    observed: &Observed,
+    refusal: Dom0Error,
+    report: &mut HostReport,
+) -> Result<HostPolicy, ReconcileError> {
+    match refused_ports(dom0, policy, family, observed, seed).await {
+        Ok(Some(ports)) => {
+            let reason = chain(&refusal);
+            for attachment in policy.attachments.iter().filter(|a| ports.contains(&a.port.vif)) {
+                let [interface, _] = attachment.interfaces();
+                tracing::warn!(host = report.host, interface, reason, "port closed: dom0 refuses its rules");
+                let vif = attachment.port.vif.to_string();
+                report.quarantined.push(Quarantined { vif, interface, family, reason: reason.clone() });
+            }
+            Ok(policy.closing(&ports))
+        }
+        Ok(None) => Err(ReconcileError::Write { family, source: refusal }),
+        Err(SearchError::Compile(error)) => Err(error.into()),
+        Err(SearchError::Dom0(source)) => Err(ReconcileError::Write { family, source }),
+    }
 }

@@ -38,6 +38,8 @@ pub struct HostReport {
     pub locking: Vec<String>,
     /// What is wrong there and not ours to change.
     pub complaints: Vec<String>,
+    /// Ports that were closed because dom0 refuses their rules.
+    pub quarantined: Vec<Quarantined>,
     /// Bytes of rules written.
     pub bytes_written: usize,
     /// It failed because another writer came in between: worth another try.
@@ -46,6 +48,19 @@ pub struct HostReport {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A port that was closed: nothing but what every guest needs passes it.
+#[derive(Debug, Serialize)]
+pub struct Quarantined {
+    /// The VIF's uuid.
+    pub vif: String,
+    /// Its interface in dom0.
+    pub interface: String,
+    /// The family whose rules dom0 refuses.
+    pub family: Family,
+    /// What dom0 says.
+    pub reason: String,
 }
 
 /// A change and the address family it belongs to.
@@ -104,6 +119,12 @@ impl fmt::Display for Report {
 }
 
 impl HostReport {
+    /// Whether the host is as the policy wants it.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.error.is_none() && self.quarantined.is_empty()
+    }
+
     /// This report after an earlier attempt that was overtaken: what that one wrote counts, too.
     #[must_use]
     pub(crate) fn after(mut self, earlier: Self) -> Self {
@@ -126,6 +147,7 @@ impl HostReport {
             changes,
             locking,
             complaints,
+            quarantined,
             bytes_written,
             overtaken: _,
             error,
@@ -145,6 +167,9 @@ impl HostReport {
         }
         for change in locking {
             writeln!(f, "  {change}")?;
+        }
+        for Quarantined { vif, interface, family, reason } in quarantined {
+            writeln!(f, "  CLOSED: {interface} (VIF {vif}): dom0 refuses its {family} rules: {reason}")?;
         }
         for complaint in complaints {
             writeln!(f, "  warning: {complaint}")?;

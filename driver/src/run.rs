@@ -156,7 +156,7 @@ pub async fn run(
     if let Err(error) = pool.client.logout().await {
         tracing::debug!(error = crate::report::chain(&error), "logging out");
     }
-    let ok = problems.is_empty() && hosts.iter().all(|host| host.error.is_none());
+    let ok = problems.is_empty() && hosts.iter().all(HostReport::is_ok);
     Ok(Report { action: action.to_owned(), ok, hosts, problems })
 }
 

@@ -7,6 +7,7 @@ mod edits;
 mod first_packet;
 mod lifecycle;
 mod meaning;
+mod quarantine;
 mod smoke;
 mod spoofing;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use crate::ids::{GroupId, Interface, SetId};
+use crate::ids::{GroupId, Interface, SetId, VifUuid};
 use crate::model::{Direction, Family, Group, Policy, Port, ProviderRule, Remote};
 
 /// A port where it is plugged on this host.
@@ -121,6 +121,19 @@ pub fn resolve<'a>(
 }
 
 impl HostPolicy {
+    /// The same with these ports closed: in no group, so that only what every guest needs passes. Groups that no
+    /// other port uses go with them.
+    #[must_use]
+    pub fn closing(&self, ports: &BTreeSet<VifUuid>) -> Self {
+        let mut closed = self.clone();
+        for attachment in closed.attachments.iter_mut().filter(|a| ports.contains(&a.port.vif)) {
+            attachment.port.groups.clear();
+        }
+        let used: BTreeSet<GroupId> = closed.attachments.iter().flat_map(|a| a.port.groups.iter().cloned()).collect();
+        closed.groups.retain(|id, _| used.contains(id));
+        closed
+    }
+
     /// The peer sets that rules of this direction and family refer to.
     #[must_use]
     pub fn peers_used(&self, direction: Direction, family: Family) -> BTreeSet<PeerSet> {

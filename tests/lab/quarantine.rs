@@ -1,0 +1,90 @@
+//! One bad rule never hurts another tenant.
+
+use anyhow::{Context, Result, ensure};
+use e2e::lab::{Guest, Lab};
+use e2e::probe::check;
+use e2e::station::Family;
+
+use crate::on_both;
+
+/// Two tenants on one host; `bad`'s group has a rule that this dom0's iptables refuses.
+const POLICY: &str = r#"
+[[group]]
+id = "good"
+[[group.rule]]
+direction = "ingress"
+protocol = "tcp"
+ports = 80
+[[group]]
+id = "bad"
+[[group.rule]]
+direction = "ingress"
+protocol = "tcp"
+ports = 80
+[[group.rule]]
+direction = "ingress"
+ethertype = "ipv4"
+protocol = "sctp"
+ports = 9999
+[[port]]
+vm = "good"
+device = 0
+groups = ["good"]
+addresses = ["10.20.0.11", "fd20::b"]
+[[port]]
+vm = "bad"
+device = 0
+groups = ["bad"]
+addresses = ["10.20.0.12", "fd20::c"]
+"#;
+
+/// A dom0 whose kernel has no SCTP match: its iptables-restore refuses the whole input.
+fn without_sctp(lab: &Lab) -> Result<()> {
+    let host = lab.host("host1")?;
+    let real = host.command("readlink", &["-f", "/usr/sbin/iptables-restore"], b"")?;
+    let real = String::from_utf8(real.stdout)?;
+    let script = format!(
+        "#!/bin/bash\ninput=$(cat; echo x)\ninput=${{input%x}}\n\
+         case \"$input\" in *sctp*) echo \"iptables-restore: Couldn't load match \\`sctp'\" >&2; exit 2;; esac\n\
+         printf %s \"$input\" | exec -a iptables-restore {} \"$@\"\n",
+        real.trim()
+    );
+    host.write("/usr/sbin/iptables-restore", 0o755, script.as_bytes())?;
+    Ok(())
+}
+
+on_both! {
+    /// The port with the refused rule is found, closed and reported; its neighbour gets its rules; when the rule goes,
+    /// the port opens again.
+    fn the_port_of_a_refused_rule_is_closed_and_the_rest_applied(iptables) {
+        let lab = Lab::builder(iptables)
+            .host_count(1)
+            .guest(Guest::new("good", "host1", 11))
+            .guest(Guest::new("bad", "host1", 12))
+            .policy(POLICY)
+            .start()?;
+        without_sctp(&lab)?;
+        let run = lab.apply()?;
+        ensure!(run.status.code() == Some(1), "{run:?}");
+        let report = run.json()?;
+        let closed = report["hosts"][0]["quarantined"].as_array().context("no list of quarantined ports")?.clone();
+        ensure!(closed.len() == 1, "{report}");
+        ensure!(closed[0]["interface"] == "vif2.0" && closed[0]["family"] == "ipv4", "{report}");
+        ensure!(closed[0]["reason"].as_str().is_some_and(|r| r.contains("sctp")), "{report}");
+
+        let (good, bad, outside) = (lab.guest("good")?, lab.guest("bad")?, lab.outside());
+        check([
+            outside.tcp(&good, 80, Family::V4).passes(),
+            outside.tcp(&good, 22, Family::V4).blocked(),
+            outside.tcp(&bad, 80, Family::V4).blocked(),
+            bad.tcp(outside, 80, Family::V4).blocked(),
+            // Its IPv6 rules are fine.
+            outside.tcp(&bad, 80, Family::V6).passes(),
+            outside.tcp(&bad, 22, Family::V6).blocked(),
+        ]);
+
+        lab.set_policy(&POLICY.replace("\"sctp\"", "\"udp\""))?;
+        lab.apply()?.success()?;
+        check([outside.tcp(&bad, 80, Family::V4).passes(), outside.tcp(&good, 80, Family::V4).passes()]);
+    }
+}
