@@ -129,7 +129,8 @@ impl HostPolicy {
         for attachment in closed.attachments.iter_mut().filter(|a| ports.contains(&a.port.vif)) {
             attachment.port.groups.clear();
         }
-        let used: BTreeSet<GroupId> = closed.attachments.iter().flat_map(|a| a.port.groups.iter().cloned()).collect();
+        let used: BTreeSet<GroupId> =
+            closed.attachments.iter().flat_map(|a| a.port.groups.iter().cloned()).collect();
         closed.groups.retain(|id, _| used.contains(id));
         closed
     }
