@@ -17,7 +17,7 @@ demo: root deps build ## A mock pool of two hosts, a sample policy, every lifecy
 	@target/debug/demo
 
 test: root deps build plugin ## Everything: unit and property tests, the Lab with real packets
-	$(CARGO) test --workspace --no-fail-fast
+	DRAWBRIDGE_DOM0_PROGRAM=$(CURDIR)/$(PLUGIN) $(CARGO) test --workspace --no-fail-fast
 
 bench: root deps ## Cost against the bare programs, as ratios in one run
 	$(CARGO) build --release --workspace
@@ -31,7 +31,8 @@ lint: ## Formatting, clippy and documentation, warnings denied
 
 plugin: ## The static executable for dom0
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile dom0 -p dom0-plugin --target $(PLUGIN_TARGET)
-	@echo "$(PLUGIN): $$(stat -c %s $(PLUGIN)) bytes"
+	@if readelf -lW $(PLUGIN) | grep -q INTERP; then echo "$(PLUGIN) is not static" >&2; exit 1; fi
+	@echo "$(PLUGIN): static, $$(stat -c %s $(PLUGIN)) bytes"
 
 build:
 	$(CARGO) build --workspace --bins
