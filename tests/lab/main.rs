@@ -5,6 +5,7 @@ mod concurrency;
 mod dom0;
 mod edits;
 mod first_packet;
+mod guarded;
 mod lifecycle;
 mod meaning;
 mod quarantine;

@@ -1,10 +1,12 @@
 //! What rules mean (docs/security.md), rule by rule, with packets.
 
-use anyhow::Result;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
 use e2e::frame::ip::{Path, UDP};
 use e2e::lab::{Guest, Iptables, Lab, ipv4, ipv6};
 use e2e::probe::{Expectation, check};
-use e2e::scenario::spoofing;
+use e2e::scenario::{self, spoofing};
 use e2e::station::{Family, Station};
 
 use crate::on_both;
@@ -124,5 +126,49 @@ on_both! {
             cluster.frame(outside, "another's IPv4", datagram(Path::V4(ipv4(0, 98), to4))).blocked(),
             cluster.frame(outside, "another's IPv6", datagram(Path::V6(ipv6(0, 98), to6))).blocked(),
         ]);
+    }
+
+    /// What is too long for one packet is judged as what it is, and arrives whole.
+    fn fragments(iptables) {
+        let lab = start(iptables)?;
+        let (ports, cluster, outside) = (lab.guest("ports")?, lab.guest("cluster")?, lab.outside());
+        check(Family::BOTH.into_iter().flat_map(|family| {
+            [
+                outside.long_udp(&ports, 514, family).passes(),
+                outside.long_udp(&ports, 515, family).blocked(),
+                cluster.long_udp(&ports, 514, family).passes(),
+                cluster.long_udp(outside, 53, family).passes(),
+            ]
+        }));
+    }
+
+    /// Equal addresses on two networks are two machines: a reply on one is no reply on the other.
+    fn networks_do_not_mix(iptables) {
+        let lab = scenario::pool(iptables)
+            .network("other")
+            .guest(Guest::new("twin", "host1", 11).on(&[1]).with_addresses_of(0))
+            .policy(&format!("{}{}", scenario::POLICY, include_str!("policy/twin.toml")))
+            .start()?;
+        lab.apply()?.success()?;
+        let (web, outside) = (lab.guest("web1")?, lab.outside());
+        let (twin, stranger) = (lab.guest("twin")?, lab.add_station_on(1, "stranger", e2e::lab::OUTSIDE)?);
+        for (here, there) in [
+            (IpAddr::V4(ipv4(0, 11)), IpAddr::V4(ipv4(0, e2e::lab::OUTSIDE))),
+            (ipv6(0, 11).into(), ipv6(0, e2e::lab::OUTSIDE).into()),
+        ] {
+            let datagram = |from: &Station, to: &Station, ends: (IpAddr, IpAddr), ports: (u16, u16)| {
+                let path = Path::between(ends.0, ends.1).context("one family")?;
+                anyhow::Ok(path.frame(to.mac, from.mac, UDP, &path.udp(ports.0, ports.1, b"zone")))
+            };
+            let question = datagram(&web, outside, (here, there), (5000, 53))?;
+            let answer = datagram(outside, &web, (there, here), (53, 5000))?;
+            let false_answer = datagram(&stranger, &twin, (there, here), (53, 5000))?;
+            check([outside.frame(&web, "answer before the question", answer.clone()).blocked()]);
+            check([web.frame(outside, "question", question).passes()]);
+            check([
+                outside.frame(&web, "answer", answer).passes(),
+                stranger.frame(&twin, "answer on the other network", false_answer).blocked(),
+            ]);
+        }
     }
 }

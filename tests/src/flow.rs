@@ -57,7 +57,7 @@ impl Flow {
         let (transport, port) = match probe.what {
             What::Tcp(port) => (Transport::Tcp, port),
             What::Udp(port) => (Transport::Udp, port),
-            What::Echo | What::Frame { .. } => return Err(ErrorKind::Unsupported.into()),
+            What::LongUdp(_) | What::Echo | What::Frame { .. } => return Err(ErrorKind::Unsupported.into()),
         };
         let from = address(&probe.from, probe.family)?;
         let to = SocketAddr::new(address(&probe.to, probe.family)?, port);

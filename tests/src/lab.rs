@@ -111,7 +111,9 @@ impl Lab {
         let network =
             *guest.networks.get(usize::from(device)).with_context(|| format!("{name} has no eth{device}"))?;
         let namespace = namespace(&*self.domain(name)?)?;
-        Ok(station(name, &format!("eth{device}"), namespace, network, guest.number))
+        let addresses_of = guest.addresses_of.unwrap_or(network);
+        let station = station(name, &format!("eth{device}"), namespace, addresses_of, guest.number);
+        Ok(Station { mac: mac(network, guest.number), ..station })
     }
 
     /// The guest's domain.
@@ -134,9 +136,18 @@ impl Lab {
     /// # Errors
     /// The system refused.
     pub fn add_station(&self, name: &str, number: u8) -> Result<Station> {
+        self.add_station_on(0, name, number)
+    }
+
+    /// Adds a machine outside the pool to the `network`-th network, with the addresses of this number on `lan`.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn add_station_on(&self, network: u8, name: &str, number: u8) -> Result<Station> {
+        let mac = mac(network, number);
         let handle =
-            self.plane.add_station(&bridge(0), name, &mac(0, number).to_string(), &addresses(0, number))?;
-        let station = station(name, "eth0", namespace(&handle)?, 0, number);
+            self.plane.add_station(&bridge(network), name, &mac.to_string(), &addresses(0, number))?;
+        let station = Station { mac, ..station(name, "eth0", namespace(&handle)?, 0, number) };
         self.stations.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
         Ok(station)
     }

@@ -27,6 +27,8 @@ pub enum What {
     Tcp(u16),
     /// A datagram to this port, and its echo.
     Udp(u16),
+    /// A datagram to this port that is too long for one packet, and its echo.
+    LongUdp(u16),
     /// An ICMP or `ICMPv6` echo request.
     Echo,
     /// This frame, as it is; it passes when the destination's link sees the same bytes.
@@ -112,6 +114,12 @@ impl Station {
         self.probe(to, family, What::Udp(port))
     }
 
+    /// A datagram of several fragments from here.
+    #[must_use]
+    pub fn long_udp(&self, to: &Self, port: u16, family: Family) -> Probe {
+        self.probe(to, family, What::LongUdp(port))
+    }
+
     /// An echo request from here.
     #[must_use]
     pub fn echo(&self, to: &Self, family: Family) -> Probe {
@@ -147,7 +155,7 @@ impl Probe {
         let address = self.to.address(self.family)?;
         match self.what {
             What::Tcp(port) => Some((Transport::Tcp, SocketAddr::new(address, port))),
-            What::Udp(port) => Some((Transport::Udp, SocketAddr::new(address, port))),
+            What::Udp(port) | What::LongUdp(port) => Some((Transport::Udp, SocketAddr::new(address, port))),
             What::Echo | What::Frame { .. } => None,
         }
     }
@@ -238,6 +246,7 @@ impl fmt::Display for What {
         match self {
             Self::Tcp(port) => write!(f, "tcp {port}"),
             Self::Udp(port) => write!(f, "udp {port}"),
+            Self::LongUdp(port) => write!(f, "udp {port}, in fragments"),
             Self::Echo => f.write_str("ping"),
             Self::Frame { name, .. } => f.write_str(name),
         }

@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::frame::dhcp;
 use crate::frame::ip::{Path, UDP};
-use crate::frame::{Mac, arp_reply, nd};
+use crate::frame::{Mac, arp_reply, ethernet, nd};
 use crate::lab::{Builder, Guest, Iptables, Lab, ipv4, ipv6};
 use crate::probe::Expectation;
 use crate::station::{Family, Station};
@@ -86,6 +86,9 @@ pub fn spoofing(guest: &Station, victim: &Station) -> Vec<Expectation> {
         ("IPv6 from a foreign MAC", udp(Path::V6(own6, victim6), stranger)),
         ("router advertisement", nd::router_advertisement((guest.mac, own_local), ipv6(9, 0))),
         ("redirect", nd::redirect((guest.mac, own_local), (victim.mac, victim6), own6, stranger6)),
+        ("ARP reply for a foreign address", arp_reply((guest.mac, stranger4), (victim.mac, victim4))),
+        ("VLAN-tagged IPv4", tagged(&udp(Path::V4(own4, victim4), guest.mac))),
+        ("unknown EtherType", ethernet(victim.mac, guest.mac, 0x88b5, b"experiment")),
         ("DHCP offer", dhcp::offer((guest.mac, own4), victim.mac, stranger4)),
         ("DHCPv6 advertise", dhcp::advertise(guest.mac, victim.mac)),
     ];
@@ -101,6 +104,11 @@ pub fn spoofing(guest: &Station, victim: &Station) -> Vec<Expectation> {
     let refused = refused.map(|(name, bytes)| guest.frame(victim, name, bytes).blocked());
     let passed = passed.map(|(name, bytes)| guest.frame(victim, name, bytes).passes());
     refused.into_iter().chain(passed).collect()
+}
+
+/// The same frame on VLAN 7.
+fn tagged(frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0x00, 0, 7], &frame[12..]].concat()
 }
 
 /// What a boot of dom0 leaves of our work: nothing. No chains, and bridged packets do not meet iptables.

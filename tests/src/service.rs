@@ -100,7 +100,7 @@ fn echo_stream(mut connection: TcpStream) {
 }
 
 fn echo_datagram(socket: &UdpSocket) {
-    let mut buffer = [0; 2048];
+    let mut buffer = [0; 16_384];
     if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
         // An answer that cannot be sent is an answer that does not arrive.
         let _ = socket.send_to(&buffer[..length], peer);

@@ -33,6 +33,8 @@ pub struct Guest {
     pub number: u8,
     /// The network each of its interfaces is on, by number.
     pub networks: Vec<u8>,
+    /// The network whose addresses it has, where that is not the one it is on.
+    pub addresses_of: Option<u8>,
     /// Runs when the Lab is ready.
     pub running: bool,
 }
@@ -41,13 +43,27 @@ impl Guest {
     /// One with an interface on `lan` that runs when the Lab is ready.
     #[must_use]
     pub fn new(name: &str, host: &str, number: u8) -> Self {
-        Self { name: name.to_owned(), host: host.to_owned(), number, networks: vec![0], running: true }
+        Self {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            number,
+            networks: vec![0],
+            addresses_of: None,
+            running: true,
+        }
     }
 
     /// One that is started by the test.
     #[must_use]
     pub fn halted(mut self) -> Self {
         self.running = false;
+        self
+    }
+
+    /// With the addresses it would have on another network.
+    #[must_use]
+    pub const fn with_addresses_of(mut self, network: u8) -> Self {
+        self.addresses_of = Some(network);
         self
     }
 
@@ -155,7 +171,11 @@ impl Builder {
         let plugin = match &self.plugin {
             _ if self.hosts().all(|host| self.without_plugin.contains(&host)) => PathBuf::new(),
             Some(path) => path.clone(),
-            None => built("drawbridge-dom0")?,
+            // The static one that hosts get, where `make test` built it.
+            None => match std::env::var_os("DRAWBRIDGE_DOM0_PROGRAM") {
+                Some(path) => path.into(),
+                None => built("drawbridge-dom0")?,
+            },
         };
         let (private, public) = generate_keypair()?;
         let scratch = Scratch::new()?;
@@ -235,7 +255,7 @@ impl Builder {
                 .get(usize::from(network))
                 .map_or_else(String::new, |network| network.name.clone()),
             mac: Some(mac(network, guest.number).to_string()),
-            addresses: addresses(network, guest.number),
+            addresses: addresses(guest.addresses_of.unwrap_or(network), guest.number),
             ..VifConfig::default()
         };
         VmConfig {

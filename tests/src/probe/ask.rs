@@ -25,7 +25,12 @@ pub(super) fn ask(probe: &Probe, wait: Duration) -> io::Result<Seen> {
     if let What::Frame { bytes, .. } = &probe.what {
         let (interface, frame) = (probe.from.interface.clone(), bytes.clone());
         probe.from.namespace.enter(move || Tap::open(&interface)?.send(&frame))?;
-        let arrived = watch.find(wait, |seen| seen == bytes)?;
+        // The kernel takes a VLAN tag off before anybody sees the frame.
+        let untagged = match bytes.get(12..14) {
+            Some([0x81, 0x00]) => [&bytes[..12], bytes.get(16..).unwrap_or_default()].concat(),
+            _ => bytes.clone(),
+        };
+        let arrived = watch.find(wait, |seen| seen == bytes || seen == untagged)?;
         return Ok(if arrived.is_some() { Seen::Answered } else { Seen::Silent });
     }
 
@@ -38,7 +43,8 @@ pub(super) fn ask(probe: &Probe, wait: Duration) -> io::Result<Seen> {
         let what = probe.what.clone();
         move || match what {
             What::Tcp(port) => tcp(SocketAddr::new(to, port), wait),
-            What::Udp(port) => udp(from, SocketAddr::new(to, port), identifier, wait),
+            What::Udp(port) => udp(from, SocketAddr::new(to, port), identifier, 2, wait),
+            What::LongUdp(port) => udp(from, SocketAddr::new(to, port), identifier, 4000, wait),
             What::Echo => echo(path, to, identifier, wait),
             What::Frame { .. } => Ok(Seen::Silent),
         }
@@ -51,7 +57,9 @@ pub(super) fn ask(probe: &Probe, wait: Duration) -> io::Result<Seen> {
             && headers.destination == to
             && match (&probe.what, headers.flow) {
                 (What::Tcp(port), Flow::Ports(_, to)) => headers.protocol == TCP && to == *port,
-                (What::Udp(port), Flow::Ports(_, to)) => headers.protocol == UDP && to == *port,
+                (What::Udp(port) | What::LongUdp(port), Flow::Ports(_, to)) => {
+                    headers.protocol == UDP && to == *port
+                }
                 (What::Echo, Flow::Icmp { identifier: seen, .. }) => seen == identifier,
                 _ => false,
             }
@@ -88,18 +96,18 @@ fn tcp(to: SocketAddr, wait: Duration) -> io::Result<Seen> {
     talk().map_or_else(said, |()| Ok(Seen::Answered))
 }
 
-fn udp(from: IpAddr, to: SocketAddr, identifier: u16, wait: Duration) -> io::Result<Seen> {
+fn udp(from: IpAddr, to: SocketAddr, identifier: u16, length: usize, wait: Duration) -> io::Result<Seen> {
     let socket = UdpSocket::bind(SocketAddr::new(from, 0))?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(wait))?;
-    let sent = identifier.to_be_bytes();
-    let mut echo = [0; 2];
+    let sent: Vec<_> = identifier.to_be_bytes().into_iter().cycle().take(length).collect();
+    let mut echo = vec![0; length + 1];
     let talk = || {
         socket.send(&sent)?;
         socket.recv(&mut echo)
     };
     match { talk }() {
-        Ok(_) if echo == sent => Ok(Seen::Answered),
+        Ok(received) if echo[..received] == sent => Ok(Seen::Answered),
         Ok(_) => Err(io::Error::new(ErrorKind::InvalidData, "another datagram came back")),
         Err(error) => said(error),
     }
