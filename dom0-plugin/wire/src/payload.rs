@@ -94,7 +94,7 @@ impl fmt::Display for PayloadError {
 
 impl std::error::Error for PayloadError {}
 
-/// Compresses. Level 6 of zlib's scale.
+/// Compresses to zlib, in base64.
 #[must_use]
 pub fn compress(bytes: &[u8]) -> String {
     // Level 1: rules are so repetitive that more effort gains little, and dom0 is what it would be taken from.
