@@ -53,6 +53,9 @@ impl HostDesired {
 pub struct Problem {
     /// What it is about: a VM, a network, a host.
     pub subject: String,
+    /// The VM, as the policy names it, if it concerns no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
     /// What is wrong and what to do.
     pub message: String,
 }
@@ -116,13 +119,14 @@ pub fn desired(
             Ok(Backend::OpenVSwitch) if attachments.is_empty() => {}
             Ok(Backend::OpenVSwitch) => problems.push(Problem {
                 subject: format!("host {}", host.name_label),
+                vm: None,
                 message: format!(
                     "its network back end is Open vSwitch, which this version cannot filter: {} ports of the policy \
                      are not enforced there",
                     attachments.len()
                 ),
             }),
-            Err(error) => problems.push(Problem { subject: format!("host {}", host.name_label), message: error.to_string() }),
+            Err(error) => problems.push(Problem { subject: format!("host {}", host.name_label), vm: None, message: error.to_string() }),
         }
     }
     Ok(Desired { hosts, problems })
@@ -131,6 +135,7 @@ pub fn desired(
 fn about(spec: &PortSpec, message: &str) -> Problem {
     Problem {
         subject: format!("VM {} device {} (line {})", spec.vm, spec.device, spec.line),
+        vm: Some(spec.vm.clone()),
         message: message.to_owned(),
     }
 }
@@ -204,10 +209,12 @@ fn guarded_bridges(
             (Some(network), None) => networks.push(network),
             (None, _) => problems.push(Problem {
                 subject: format!("guarded network {name}"),
+                vm: None,
                 message: "the pool has no network of this name or uuid".to_owned(),
             }),
             (Some(_), Some(_)) => problems.push(Problem {
                 subject: format!("guarded network {name}"),
+                vm: None,
                 message: "several networks have this name: write the uuid".to_owned(),
             }),
         }
@@ -220,6 +227,7 @@ fn guarded_bridges(
             }
             Err(error) => problems.push(Problem {
                 subject: format!("guarded network {}", network.name_label),
+                vm: None,
                 message: format!("{error}"),
             }),
         }

@@ -106,7 +106,7 @@ impl fmt::Display for Report {
         for host in &self.hosts {
             host.write(f, self.action == "plan")?;
         }
-        for Problem { subject, message } in &self.problems {
+        for Problem { subject, vm: _, message } in &self.problems {
             writeln!(f, "problem: {subject}: {message}")?;
         }
         let failed = self.hosts.iter().filter(|h| h.status == Status::Failed).count();

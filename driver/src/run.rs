@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use xenapi::{CallError, Client, Host, Ref};
 
 use crate::config::{Config, ConfigError};
-use crate::desired::{Desired, HostDesired, desired, groups_of};
+use crate::desired::{Desired, HostDesired, Problem, desired, groups_of};
 use crate::dom0::{self, Dom0};
 use crate::intake::inventory::Inventory;
 use crate::intake::own;
@@ -49,6 +49,25 @@ pub enum Scope {
     },
     /// One host.
     Host(String),
+}
+
+impl Scope {
+    /// Whether a problem is one of this run. A hook answers for its own VM: whoever starts a guest must not be told that
+    /// it failed because the policy speaks of another that is gone.
+    fn concerns(&self, problem: &Problem, inventory: &Inventory) -> bool {
+        let Some(other) = &problem.vm else { return true };
+        match self {
+            Self::Everything => true,
+            // The VM may well be unknown by now, which is what the hook is about.
+            Self::Vm { leaving: true, .. } | Self::Host(_) => false,
+            // The hook may call it by its uuid, the policy by its name.
+            Self::Vm { vm, leaving: false } => {
+                let named =
+                    |name| inventory.guests(name).map(|(reference, _)| reference).collect::<BTreeSet<_>>();
+                !named(vm).is_disjoint(&named(other))
+            }
+        }
+    }
 }
 
 /// Why a run could not begin. Nothing was changed.
@@ -113,7 +132,7 @@ pub async fn run(
     let file = PolicyFile::load(policy)?;
     let pool = Arc::new(pool);
     let mut reports: BTreeMap<Ref<Host>, HostReport> = BTreeMap::new();
-    let mut problems = Vec::new();
+    let (mut problems, mut concerned) = (Vec::new(), false);
     for attempt in 0..ATTEMPTS {
         // Taken before the state is read: a writer that read later wins.
         let generation = dom0::generation();
@@ -124,6 +143,7 @@ pub async fn run(
         };
         let Desired { hosts, problems: found } = desired(&file, &inventory, &own::macs())
             .map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
+        concerned = found.iter().any(|problem| scope.concerns(problem, &inventory));
         problems = found;
         let in_scope = if attempt == 0 {
             hosts_in_scope(scope, &file, &inventory, &hosts)?
@@ -156,7 +176,7 @@ pub async fn run(
     if let Err(error) = pool.client.logout().await {
         tracing::debug!(error = crate::report::chain(&error), "logging out");
     }
-    let ok = problems.is_empty() && hosts.iter().all(HostReport::is_ok);
+    let ok = !concerned && hosts.iter().all(HostReport::is_ok);
     Ok(Report { action: action.to_owned(), ok, hosts, problems })
 }
 

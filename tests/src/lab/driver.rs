@@ -210,9 +210,17 @@ impl Lab {
         self.with_policy(&["--log", level, command])
     }
 
-    fn with_policy(&self, command: &[&str]) -> Result<Run> {
+    /// A command that takes a policy, without `--json`.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn for_people(&self, command: &[&str]) -> Result<Run> {
         let policy = self.scratch.path(POLICY);
         let policy = policy.to_str().context("the temporary folder's name is not UTF-8")?;
-        self.drawbridge(&[command, &["--json", "--policy", policy]].concat())
+        self.drawbridge(&[command, &["--policy", policy]].concat())
+    }
+
+    fn with_policy(&self, command: &[&str]) -> Result<Run> {
+        self.for_people(&[command, &["--json"]].concat())
     }
 }
