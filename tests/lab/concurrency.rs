@@ -1,6 +1,7 @@
 //! Several writers at a time, and calls that fail half way.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::lab::{Iptables, Run};
@@ -25,6 +26,24 @@ fn many_writers() -> Result<()> {
         run.success()?;
     }
     ensure!(lab.plan()?.success()?.changed()?.is_empty(), "something is left to do");
+    check(expectations(&lab)?);
+    Ok(())
+}
+
+/// Another program of dom0's holds the xtables lock for a while, as xapi's own scripts do: the plugin waits its turn.
+#[test]
+fn the_xtables_lock_is_taken() -> Result<()> {
+    let lab = pool(Iptables::Legacy).start()?;
+    let held = Duration::from_millis(1500);
+    let host = lab.host("host1")?;
+    let _holder = host.spawn("flock", &["/run/xtables.lock", "sleep", &held.as_secs_f32().to_string()])?;
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while host.command("flock", &["--nonblock", "/run/xtables.lock", "true"], b"")?.status.success() {
+        ensure!(Instant::now() < deadline, "the lock was never held");
+    }
+    let started = Instant::now();
+    lab.apply()?.success()?;
+    ensure!(started.elapsed() > held / 2, "the lock was not waited for");
     check(expectations(&lab)?);
     Ok(())
 }

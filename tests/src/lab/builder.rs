@@ -22,6 +22,9 @@ pub(super) const USER: &str = "root";
 /// With what.
 pub(super) const PASSWORD: &str = "portcullis";
 
+/// The environment variable that names the plugin to install, such as the static one that goes into the package.
+const PLUGIN: &str = "DRAWBRIDGE_DOM0_PROGRAM";
+
 /// A guest to be.
 #[derive(Debug, Clone)]
 pub struct Guest {
@@ -172,9 +175,12 @@ impl Builder {
             _ if self.hosts().all(|host| self.without_plugin.contains(&host)) => PathBuf::new(),
             Some(path) => path.clone(),
             // The static one that hosts get, where `make test` built it.
-            None => match std::env::var_os("DRAWBRIDGE_DOM0_PROGRAM") {
+            None => match std::env::var_os(PLUGIN) {
                 Some(path) => path.into(),
-                None => built("drawbridge-dom0")?,
+                None => match std::env::var_os(PLUGIN) {
+                    Some(path) => path.into(),
+                    None => built("drawbridge-dom0")?,
+                },
             },
         };
         let (private, public) = generate_keypair()?;
