@@ -177,10 +177,7 @@ impl Builder {
             // The static one that hosts get, where `make test` built it.
             None => match std::env::var_os(PLUGIN) {
                 Some(path) => path.into(),
-                None => match std::env::var_os(PLUGIN) {
-                    Some(path) => path.into(),
-                    None => built("drawbridge-dom0")?,
-                },
+                None => built("drawbridge-dom0")?,
             },
         };
         let (private, public) = generate_keypair()?;

@@ -220,6 +220,14 @@ impl Lab {
         self.drawbridge(&[command, &["--policy", policy]].concat())
     }
 
+    /// `drawbridge explain --live`.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn explain(&self, from: &str, to: &str, packet: &str) -> Result<Run> {
+        self.with_policy(&["explain", "--live", "--from", from, "--to", to, packet])
+    }
+
     fn with_policy(&self, command: &[&str]) -> Result<Run> {
         self.for_people(&[command, &["--json"]].concat())
     }
