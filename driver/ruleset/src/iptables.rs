@@ -4,7 +4,8 @@
 mod compile;
 mod diff;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
+pub mod interpret;
 mod mark;
 mod observed;
 mod parse;

@@ -53,6 +53,12 @@ impl Mark {
     pub fn new(value: u32) -> Option<Self> {
         (value & !MARK_MASK == 0).then_some(Self(value))
     }
+
+    /// The number, without the mask.
+    #[must_use]
+    pub fn value(self) -> u32 {
+        self.0
+    }
 }
 
 impl fmt::Display for Mark {

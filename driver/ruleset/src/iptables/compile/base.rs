@@ -8,23 +8,8 @@ use crate::ids::{ChainName, InvalidId, Mac};
 use crate::iptables::Chains;
 use crate::iptables::rule::{CtStates, Match, Rule, Target};
 use crate::model::{Direction, Family, Icmp, PortRange, Protocol};
+use crate::packet::{ICMP_REDIRECT, icmpv6};
 use crate::resolve::Attachment;
-
-/// ICMPv6 types (RFC 4443, 4861, 2710, 3810).
-mod icmpv6 {
-    pub(super) const MLD_QUERY: u8 = 130;
-    pub(super) const MLD_REPORT: u8 = 131;
-    pub(super) const MLD_DONE: u8 = 132;
-    pub(super) const ROUTER_SOLICITATION: u8 = 133;
-    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
-    pub(super) const NEIGHBOR_SOLICITATION: u8 = 135;
-    pub(super) const NEIGHBOR_ADVERTISEMENT: u8 = 136;
-    pub(super) const REDIRECT: u8 = 137;
-    pub(super) const MLDV2_REPORT: u8 = 143;
-}
-
-/// ICMP redirect (RFC 792).
-const ICMP_REDIRECT: u8 = 5;
 
 fn icmp6(kind: u8) -> [Match; 2] {
     [Match::Protocol(Protocol::ICMPV6), Match::Icmpv6(Icmp { kind, code: None })]
