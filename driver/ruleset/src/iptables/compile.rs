@@ -9,11 +9,14 @@ use super::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 use super::tree::NameTree;
 use super::{Chains, Ruleset, Table};
 use crate::ids::{ChainName, Interface, InvalidId};
-use crate::model::{Family, PortSecurity};
+use crate::model::{Action, Family, PortSecurity};
 use crate::resolve::HostPolicy;
 
-/// What becomes of a packet that no rule admits. The one place that says so.
-pub(super) const DEFAULT_VERDICT: Target = Target::Drop;
+/// The crate's default verdict as a target.
+pub(super) const DEFAULT_VERDICT: Target = match crate::DEFAULT_VERDICT {
+    Action::Allow => Target::Accept,
+    Action::Deny => Target::Drop,
+};
 
 /// The chain that stores the epoch and accepts.
 pub(super) const ACCEPT: &str = "dwb-accept";
@@ -32,6 +35,7 @@ pub enum CompileError {
 struct Names {
     forward: ChainName,
     source: ChainName,
+    receiver: ChainName,
     guard: ChainName,
     from: ChainName,
     to: ChainName,
@@ -49,6 +53,7 @@ impl Names {
         Ok(Self {
             forward: ChainName::ours("forward")?,
             source: ChainName::ours("source")?,
+            receiver: ChainName::ours("receiver")?,
             guard: ChainName::ours("guard")?,
             from: ChainName::ours("from")?,
             to: ChainName::ours("to")?,
@@ -82,9 +87,9 @@ pub(super) fn hook(table: Table) -> Result<Rule, InvalidId> {
 pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Ruleset, CompileError> {
     let names = Names::new()?;
     let mut filter = Chains::new();
-    set_epoch(&mut filter, epoch)?;
     filter.insert(names.guard.clone(), base::guard(family)?);
     dispatch(host, &names, &mut filter)?;
+    set_epoch(&mut filter, epoch)?;
     for attachment in host.attachments.iter().filter(|a| a.port.security == PortSecurity::On) {
         base::port_chains(attachment, family, &names, &mut filter)?;
     }
@@ -99,7 +104,8 @@ pub(super) fn set_epoch(filter: &mut Chains, epoch: Epoch) -> Result<(), Invalid
     let accept = vec![Rule::always(Target::SetMark(epoch.mark())), Rule::always(Target::Accept)];
     filter.insert(names.accept.clone(), accept);
     filter.insert(names.deny.clone(), deny(epoch));
-    filter.insert(names.forward.clone(), forward(&names, epoch)?);
+    let guarded = filter.contains_key(&names.receiver);
+    filter.insert(names.forward.clone(), forward(&names, epoch, guarded)?);
     Ok(())
 }
 
@@ -125,25 +131,29 @@ fn denial(names: &Names) -> [Rule; 2] {
     [Rule::always(Target::Jump(names.deny.clone())), Rule::always(DEFAULT_VERDICT)]
 }
 
-fn forward(names: &Names, epoch: Epoch) -> Result<Vec<Rule>, InvalidId> {
-    let tracked = CtStates::RELATED.and(CtStates::ESTABLISHED);
+fn forward(names: &Names, epoch: Epoch, guarded: bool) -> Result<Vec<Rule>, InvalidId> {
+    let (related, established) = (CtStates::RELATED, CtStates::ESTABLISHED);
+    let reply = Some(CtDirection::Reply);
     let not_revoked = Match::ConnMark { negated: true, mark: Mark::REVOKED };
     let mut rules = Vec::new();
-    // §3 egress 1, before anything else: an address that is not the guest's must not ride on a tracked connection.
     for kind in GUEST_INTERFACES {
         let names_of_kind = IfPattern::Prefix(kind.parse::<Interface>()?);
-        rules.push(Rule::new([Match::PhysdevIn(names_of_kind)], Target::Jump(names.source.clone())));
+        // §3 egress 1, before anything else: an address that is not the guest's must not ride on a tracked connection.
+        rules.push(Rule::new([Match::PhysdevIn(names_of_kind.clone())], Target::Jump(names.source.clone())));
+        if guarded {
+            // Nor must a packet of one reach a VIF that has no rules.
+            rules.push(Rule::new([Match::PhysdevOut(names_of_kind)], Target::Jump(names.receiver.clone())));
+        }
     }
     // §3 egress 4, ingress 3. The fast path: judged in this epoch, either direction.
     let current = Match::ConnMark { negated: false, mark: epoch.mark() };
-    rules.push(Rule::new([Match::Conntrack(tracked, None), current], Target::Accept));
-    rules.push(Rule::new(
-        [Match::Conntrack(tracked, Some(CtDirection::Reply)), not_revoked.clone()],
-        Target::Accept,
-    ));
-    rules.push(Rule::new([Match::Conntrack(CtStates::RELATED, None), not_revoked], Target::Accept));
-    // Only a revoked connection's replies come here; the rules are not theirs to walk.
-    rules.push(Rule::new([Match::Conntrack(tracked, Some(CtDirection::Reply))], DEFAULT_VERDICT));
+    rules.push(Rule::new([Match::Conntrack(related.and(established), None), current], Target::Accept));
+    rules.push(Rule::new([Match::Conntrack(established, reply), not_revoked.clone()], Target::Accept));
+    rules.push(Rule::new([Match::Conntrack(related, None), not_revoked], Target::Accept));
+    // Only what belongs to a revoked connection comes here; the rules are not for it to walk. An error that
+    // walked them could have the connection marked as allowed again.
+    rules.push(Rule::new([Match::Conntrack(established, reply)], DEFAULT_VERDICT));
+    rules.push(Rule::new([Match::Conntrack(related, None)], DEFAULT_VERDICT));
     rules.push(Rule::always(Target::Jump(names.from.clone())));
     rules.push(Rule::always(Target::Goto(names.to.clone())));
     Ok(rules)
@@ -152,7 +162,7 @@ fn forward(names: &Names, epoch: Epoch) -> Result<Vec<Rule>, InvalidId> {
 /// Names of guests' interfaces in dom0 begin so (xenopsd).
 const GUEST_INTERFACES: [&str; 2] = ["vif", "tap"];
 
-/// The three trees over interface names.
+/// The trees over interface names.
 fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(), InvalidId> {
     type Leaf = fn(&str, &Names) -> Result<Target, InvalidId>;
     let leaves = |filtered: Leaf, open: Leaf| -> Result<Vec<(String, Target)>, InvalidId> {
@@ -190,8 +200,7 @@ fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(),
         |vif, _| Ok(Target::Goto(ChainName::ours(&format!("i-{vif}"))?)),
         |_, n| Ok(Target::Goto(n.accept.clone())),
     )?;
-    let nobody = if guarded { names.unknown_to.clone() } else { names.accept.clone() };
-    let otherwise = [Rule::always(Target::Goto(nobody))];
+    let otherwise = [Rule::always(Target::Goto(names.accept.clone()))];
     let tree =
         NameTree { root: names.to.clone(), label: "t", condition: Match::PhysdevOut, otherwise: &otherwise };
     tree.write(&receivers, chains)?;
@@ -199,15 +208,13 @@ fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(),
     if guarded {
         let from = host.guarded.iter().map(|b| Rule::new([Match::InBridge(b.clone())], DEFAULT_VERDICT));
         chains.insert(names.unknown_from.clone(), from.collect());
-        let mut to = Vec::new();
-        for bridge in &host.guarded {
-            for kind in GUEST_INTERFACES {
-                let guests = Match::PhysdevOut(IfPattern::Prefix(kind.parse::<Interface>()?));
-                to.push(Rule::new([Match::OutBridge(bridge.clone()), guests], DEFAULT_VERDICT));
-            }
-        }
-        to.push(Rule::always(Target::Goto(names.accept.clone())));
-        chains.insert(names.unknown_to.clone(), to);
+        let to = host.guarded.iter().map(|b| Rule::new([Match::OutBridge(b.clone())], DEFAULT_VERDICT));
+        chains.insert(names.unknown_to.clone(), to.collect());
+        let known = leaves(|_, _| Ok(Target::Return), |_, _| Ok(Target::Return))?;
+        let otherwise = [Rule::always(Target::Goto(names.unknown_to.clone()))];
+        let root = names.receiver.clone();
+        NameTree { root, label: "r", condition: Match::PhysdevOut, otherwise: &otherwise }
+            .write(&known, chains)?;
     }
     Ok(())
 }

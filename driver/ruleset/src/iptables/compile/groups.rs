@@ -10,7 +10,7 @@ use crate::ids::{ChainName, GroupId, InvalidId};
 use crate::iptables::Chains;
 use crate::iptables::rule::{Match, Rule, Target};
 use crate::iptables::tree::PrefixTree;
-use crate::model::{self, Action, Direction, Family, Protocol, Remote, Service};
+use crate::model::{self, Action, Direction, Family, Icmp, Protocol, Remote, Service};
 use crate::resolve::{HostPolicy, PeerSet};
 
 /// 16 hex digits that stand for a name of any length in a chain's name.
@@ -180,6 +180,18 @@ fn service(service: Service) -> Vec<Match> {
         Service::Protocol(p) => vec![Match::Protocol(p)],
         Service::Ports(p, range) => vec![Match::Protocol(p), Match::DestinationPorts(p, range)],
         Service::Icmp(p, icmp) if p == Protocol::ICMPV6 => vec![Match::Protocol(p), Match::Icmpv6(icmp)],
+        Service::Icmp(p, icmp) if icmp.kind == u8::MAX => {
+            vec![Match::Protocol(p), Match::U32(icmp_255(icmp))]
+        }
         Service::Icmp(p, icmp) => vec![Match::Protocol(p), Match::Icmp(icmp)],
+    }
+}
+
+/// ICMP type 255, which the `icmp` match takes for "any type": the first byte, or two, after the IP header.
+fn icmp_255(icmp: Icmp) -> String {
+    let after_header = "0x0>>0x16&0x3c@0x0";
+    match icmp.code {
+        None => format!("{after_header}>>0x18={:#x}", icmp.kind),
+        Some(code) => format!("{after_header}>>0x10={:#x}", u16::from_be_bytes([icmp.kind, code])),
     }
 }

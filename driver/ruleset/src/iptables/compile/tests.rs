@@ -2,7 +2,10 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::iptables::fixtures::{self, host};
-use crate::model::Policy;
+use crate::iptables::interpret::{Conntrack, Fate, Transit, traverse};
+use crate::iptables::parse_save;
+use crate::model::{Direction, Policy, Protocol, Remote, Service};
+use crate::packet::{Packet, Transport};
 
 fn text(ruleset: &Ruleset) -> String {
     let mut out = String::new();
@@ -79,5 +82,85 @@ fn every_chain_led_to_exists() {
                 assert!(ruleset.filter.contains_key(target), "{chain} leads to {target}");
             }
         }
+    }
+}
+
+/// What a host's chains, read back, do with a packet.
+fn through(
+    ruleset: &Ruleset,
+    packet: &Packet,
+    ports: [&str; 2],
+    conntrack: Conntrack,
+) -> (Fate, Option<u32>) {
+    let mut dump = "# drawbridge bridge-nf-call=1\n".to_owned();
+    for table in Table::ALL {
+        let chains = ruleset.chains(table);
+        let _ = writeln!(dump, "*{}", table.name());
+        for chain in chains.keys() {
+            let _ = writeln!(dump, ":{chain} - [0:0]");
+        }
+        let _ = writeln!(dump, "-I {} 1 {}", table.hook(), hook(table).unwrap());
+        for (chain, rules) in chains {
+            for rule in rules {
+                let _ = writeln!(dump, "-A {chain} {rule}");
+            }
+        }
+        dump.push_str("COMMIT\n");
+    }
+    let observed = parse_save(&dump).unwrap();
+    let [input, output] = ports;
+    let transit =
+        Transit { packet, bridge: "xapi1", input, output: Some(output), for_dom0: false, conntrack };
+    let outcome = traverse(&observed, Table::Filter, &transit).unwrap();
+    (outcome.fate, outcome.mark)
+}
+
+/// From guest 1, which may send anything, to guest 2, which admits ICMP from 10.0.0.0/24.
+fn icmp_between_guests(kind: u8) -> Packet {
+    let macs = ("00:16:3e:00:00:01".parse().unwrap(), "00:16:3e:00:00:02".parse().unwrap());
+    Packet::ip(macs, ([10, 0, 0, 1].into(), [10, 0, 0, 2].into()), Transport::icmp(kind, 1)).unwrap()
+}
+
+#[test]
+fn an_icmp_error_does_not_revive_a_cut_connection() {
+    let ruleset = compiled(&fixtures::policy(), 2, Family::Ipv4);
+    let error = icmp_between_guests(3);
+    for direction in [CtDirection::Original, CtDirection::Reply] {
+        let mark = Mark::REVOKED.value();
+        let related = Conntrack::Some { state: CtStates::RELATED, direction, mark };
+        let outcome = through(&ruleset, &error, ["vif1.0", "vif2.0"], related);
+        assert_eq!(outcome, (Fate::Dropped, Some(mark)), "{direction:?}");
+    }
+}
+
+#[test]
+fn a_vif_without_rules_on_a_guarded_bridge_gets_no_replies_either() {
+    let mut host = host(&fixtures::policy(), 2);
+    host.guarded.insert("xapi1".parse().unwrap());
+    let epoch = Epoch::seeded(0);
+    let ruleset = compile(&host, Family::Ipv4, epoch).unwrap();
+    let packet = icmp_between_guests(0);
+    for mark in [0, epoch.mark().value()] {
+        let reply = Conntrack::Some { state: CtStates::ESTABLISHED, direction: CtDirection::Reply, mark };
+        assert_eq!(through(&ruleset, &packet, ["eth0", "vif9.0"], reply).0, Fate::Dropped);
+        assert_eq!(through(&ruleset, &packet, ["eth0", "vif2.0"], reply).0, Fate::Accepted);
+    }
+}
+
+#[test]
+fn icmp_type_255_is_not_every_icmp() {
+    let mut policy = fixtures::policy();
+    let web = policy.groups.get_mut(&"web".parse().unwrap()).unwrap();
+    web.rules.retain(|rule| rule.id.as_str() != "lan");
+    for (code, passes) in [(None, true), (Some(1), true), (Some(2), false)] {
+        let service = Service::new(Family::Ipv4, Some(Protocol::ICMP), None, Some(255), code).unwrap();
+        let odd = fixtures::rule("odd", Direction::Ingress, Family::Ipv4, service, Remote::Any);
+        let mut policy = policy.clone();
+        policy.groups.get_mut(&"web".parse().unwrap()).unwrap().rules.push(odd);
+        let ruleset = compiled(&policy, 2, Family::Ipv4);
+        let new = Conntrack::Some { state: CtStates::NEW, direction: CtDirection::Original, mark: 0 };
+        let fate = |kind| through(&ruleset, &icmp_between_guests(kind), ["vif1.0", "vif2.0"], new).0;
+        assert_eq!(fate(8), Fate::Dropped, "{code:?}");
+        assert_eq!(fate(255) == Fate::Accepted, passes, "{code:?}");
     }
 }
