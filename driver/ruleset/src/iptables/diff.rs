@@ -223,24 +223,18 @@ fn hook_diff(
 
 /// Whether a packet that passed may not pass any more.
 ///
-/// Only rules added to lists of permissions are known to be harmless; anything else counts, because judging a
-/// connection once more costs little.
+/// Only rules added to lists of permissions are known to be harmless. Anything else counts, a change of order too, because
+/// judging a connection once more costs little.
 fn narrows(observed: &ObservedTable, desired: &Chains) -> bool {
     observed.chains.iter().any(|(chain, found)| {
         let Some(wanted) = desired.get(chain) else { return true };
-        let kept = |rule: &ObservedRule| matches!(rule, ObservedRule::Known(rule) if wanted.contains(rule));
-        if found.len() == wanted.len()
-            && found.iter().zip(wanted).all(|(f, w)| matches!(f, ObservedRule::Known(f) if f == w))
-        {
-            return false;
-        }
-        let removes = !found.iter().all(kept);
-        let stops = wanted.iter().any(|rule| {
-            let adds_permission = compile::is_permission_list(chain)
-                && matches!(rule.target, Target::Goto(_) | Target::Jump(_));
-            !adds_permission && !found.contains(&ObservedRule::Known(rule.clone()))
+        let mut missing = found.iter().peekable();
+        let added_harmlessly = wanted.iter().all(|rule| {
+            let stood = missing.next_if(|found| matches!(found, ObservedRule::Known(found) if found == rule));
+            let permits = matches!(rule.target, Target::Goto(_) | Target::Jump(_));
+            stood.is_some() || (compile::is_permission_list(chain) && permits)
         });
-        removes || stops
+        !added_harmlessly || missing.next().is_some()
     })
 }
 

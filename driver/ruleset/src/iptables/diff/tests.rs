@@ -1,7 +1,7 @@
 use super::*;
 use crate::iptables::fixtures::{self, host, rule, tcp};
 use crate::iptables::{Epoch, compile, parse_save, plan};
-use crate::model::{Direction, Family, Policy, Remote};
+use crate::model::{Action, Direction, Family, Policy, ProviderRule, Remote};
 
 /// What the plugin would answer after `desired` was loaded.
 fn dump(desired: &Ruleset) -> String {
@@ -76,6 +76,17 @@ fn one_rule_less_raises_the_epoch() {
     let next = Epoch::seeded(41).next().mark().to_string();
     assert_eq!(input.matches(&next).count(), 3, "{input}");
     assert_eq!(plan.changes.len(), 1 + 6, "{:?}", plan.changes);
+}
+
+#[test]
+fn provider_rules_in_another_order_raise_the_epoch() {
+    let mut policy = fixtures::policy();
+    let allow = rule("smtp", Direction::Egress, Family::Ipv4, tcp(25), Remote::Any);
+    policy.provider.insert(0, ProviderRule { action: Action::Allow, rule: allow });
+    let observed = standing(&policy, 3);
+    policy.provider.reverse();
+    let input = change(&policy, 3, &observed).input.unwrap();
+    assert!(input.contains(&Epoch::seeded(41).next().mark().to_string()), "{input}");
 }
 
 #[test]
