@@ -6,10 +6,16 @@ mod manual_call;
 mod progress;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::desired::desired;
+use crate::explain::{Answer, Question};
+use crate::intake::inventory::Inventory;
+use crate::intake::own;
+use crate::intake::policy_file::PolicyFile;
 use crate::report::{Report, chain};
 use crate::run::{Pool, RunError, Scope, run};
 use args::{Arguments, Command, HookEvent};
@@ -48,6 +54,16 @@ async fn dispatch(arguments: Arguments) -> ExitCode {
                 Err(error) => fail(&*error.into_boxed_dyn_error(), json),
             };
         }
+        Command::Explain(question) => {
+            return match explain(&config, question).await {
+                Ok(answer) => {
+                    let text = if json { to_json(&answer) } else { answer.to_string() };
+                    let right = answer.answers.iter().flat_map(|a| &a.live).all(|live| live.agrees);
+                    if write(&text) && right { ExitCode::SUCCESS } else { ExitCode::from(exit::INCOMPLETE) }
+                }
+                Err(error) => fail(&*error.into_boxed_dyn_error(), json),
+            };
+        }
         Command::Plan { policy } => (policy, "plan", Scope::Everything, false),
         Command::Apply { policy } => (policy, "apply", Scope::Everything, true),
         Command::Hook { event } => {
@@ -76,6 +92,18 @@ async fn dispatch(arguments: Arguments) -> ExitCode {
         Ok(report) => print_report(&report, json),
         Err(error) => fail(&error, json),
     }
+}
+
+async fn explain(config: &Path, asked: args::Explain) -> anyhow::Result<Answer> {
+    let args::Explain { from, to, packet, live, policy } = asked;
+    let pool = Pool::open(config)?;
+    let file = PolicyFile::load(&policy)?;
+    let inventory = Inventory::read(&pool.client).await?;
+    let desired = desired(&file, &inventory, &own::macs())?;
+    let question = Question { from, to, probe: packet, live };
+    let answer = crate::explain::explain(&pool, &desired, &inventory, &question).await;
+    pool.close().await;
+    Ok(answer?)
 }
 
 fn print_report(report: &Report, json: bool) -> ExitCode {

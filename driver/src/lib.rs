@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod desired;
 pub mod dom0;
+pub mod explain;
 pub mod intake;
 pub mod locking;
 mod quarantine;

@@ -102,6 +102,13 @@ impl Pool {
         Ok(Self { client: file.client(config)?, signer: file.signer()? })
     }
 
+    /// Closes the session. If XAPI cannot be told, it drops it after a day.
+    pub async fn close(&self) {
+        if let Err(error) = self.client.logout().await {
+            tracing::debug!(error = crate::report::chain(&error), "logging out");
+        }
+    }
+
     /// The host of a name or uuid.
     ///
     /// # Errors
@@ -173,9 +180,7 @@ pub async fn run(
     }
     let mut hosts: Vec<HostReport> = reports.into_values().collect();
     hosts.sort_by(|a, b| a.host.cmp(&b.host));
-    if let Err(error) = pool.client.logout().await {
-        tracing::debug!(error = crate::report::chain(&error), "logging out");
-    }
+    pool.close().await;
     let ok = !concerned && hosts.iter().all(HostReport::is_ok);
     Ok(Report { action: action.to_owned(), ok, hosts, problems })
 }

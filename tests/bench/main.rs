@@ -5,6 +5,7 @@
 
 mod apply;
 mod load;
+mod packets;
 mod plugin;
 mod stats;
 
@@ -32,6 +33,8 @@ fn main() -> Result<()> {
         for (vifs, rules) in [(10, 20), (100, 20), (200, 100)] {
             writeln!(out, "{}\n", apply::measure(&lab, vifs, rules)?)?;
         }
+        drop(lab);
+        writeln!(out, "{}\n", packets::measure(iptables, &plugin)?)?;
     }
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::explain::Probe;
+
 /// Security groups for XenServer and XCP-ng, enforced in dom0.
 ///
 /// Exit codes: 0 everything is as the policy wants it; 1 something could not be brought there, see the report; 2 nothing was
@@ -38,6 +40,8 @@ pub(super) enum Command {
         #[arg(short = 'f', long, default_value = "/etc/drawbridge/policy.toml")]
         policy: PathBuf,
     },
+    /// Say whether a packet passes, by which rule, or why not.
+    Explain(Explain),
     /// What a compute driver calls when something happens to an instance or a host; returns when it is enforced.
     Hook {
         #[command(subcommand)]
@@ -92,6 +96,24 @@ impl HookEvent {
             Self::HostInit { .. } => "host-init",
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// The sender: a VM (name or uuid, `#N` for its VIF of device N), or an address.
+    #[arg(long)]
+    pub from: String,
+    /// The receiver.
+    #[arg(long)]
+    pub to: String,
+    /// The packet: tcp/22, udp/53, icmp, icmp/3/4, gre, 47.
+    pub packet: Probe,
+    /// Ask the hosts' installed chains, too, and say whether they agree with the policy.
+    #[arg(long)]
+    pub live: bool,
+    /// The policy file.
+    #[arg(short = 'f', long, default_value = "/etc/drawbridge/policy.toml")]
+    pub policy: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -36,9 +36,7 @@ pub(super) async fn call(config: &Path, call: ManualCall, json: bool) -> anyhow:
     let dom0 =
         Dom0 { client: &pool.client, signer: &pool.signer, host: &reference, uuid: record.uuid.to_string() };
     let reply = dom0.run(&Invocation { function, args, family, stdin, generation }).await;
-    if let Err(error) = pool.client.logout().await {
-        tracing::debug!(error = crate::report::chain(&error), "logging out");
-    }
+    pool.close().await;
     let reply = reply?;
     if json {
         write(&to_json(&serde_json::json!({
