@@ -127,17 +127,22 @@ impl Audit {
 
     /// Writes the line. `result`: the program's exit code, `None` if the call only put down a part.
     pub(crate) fn finish(&self, syslog: &Path, result: Result<Option<i32>, &Refusal>) {
-        let priority = if result.is_ok() { DONE } else { REFUSED };
-        let message = format!("<{priority}>drawbridge[{}]: {}", std::process::id(), self.line(result));
-        let send = || {
-            let socket = UnixDatagram::unbound()?;
-            socket.set_write_timeout(Some(PATIENCE))?;
-            socket.send_to(message.as_bytes(), syslog)
-        };
-        if send().is_err() {
-            // XAPI keeps standard error only if the plugin fails, but whoever starts it by hand sees it.
-            let _ = writeln!(std::io::stderr(), "{message}");
-        }
+        say(syslog, result.is_ok(), &self.line(result));
+    }
+}
+
+/// Writes a line to syslog.
+pub(crate) fn say(syslog: &Path, well: bool, line: &str) {
+    let priority = if well { DONE } else { REFUSED };
+    let message = format!("<{priority}>drawbridge[{}]: {line}", std::process::id());
+    let send = || {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.send_to(message.as_bytes(), syslog)
+    };
+    if send().is_err() {
+        // XAPI keeps standard error only if the plugin fails, but whoever starts it by hand sees it.
+        let _ = writeln!(std::io::stderr(), "{message}");
     }
 }
 

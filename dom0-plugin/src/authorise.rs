@@ -14,7 +14,7 @@ use drawbridge_wire::{Family, Refusal};
 
 use crate::Result;
 
-pub(crate) use grammar::is_our_chain;
+pub(crate) use grammar::{is_interface_pattern, is_our_chain};
 
 /// Whether a chain is one of the kernel's own.
 pub(crate) fn is_builtin_chain(name: &str) -> bool {

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
 use drawbridge_wire::Family;
 
@@ -60,4 +61,35 @@ pub(crate) fn turn_on(paths: &Paths, family: Family) -> Result<()> {
     // Not created: what is absent in /proc cannot be.
     let write = || std::io::Write::write_all(&mut fs::File::options().write(true).open(&path)?, b"1\n");
     write().map_err(|e: std::io::Error| Refusal::new(Code::BridgeNetfilter).detail(path.display()).detail(e))
+}
+
+/// How long the switches must have stayed on to be believed.
+const STABLE: Duration = Duration::from_secs(1);
+
+/// How long others may go on turning them off.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Turns the switches of these families on until they stay on. When the module is loaded, which the first rule of ours
+/// does, dom0's udev rules set them to 0 a moment later.
+///
+/// # Errors
+/// [`Code::BridgeNetfilter`]: there is no switch, or something turns it off again and again.
+pub(crate) fn keep_on(paths: &Paths, families: &[Family]) -> Result<()> {
+    let started = Instant::now();
+    let mut on_since = started;
+    while on_since.elapsed() < STABLE {
+        for &family in families {
+            if read(paths, family)? != Switch::On {
+                turn_on(paths, family)?;
+                on_since = Instant::now();
+            }
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(Refusal::new(Code::BridgeNetfilter)
+                .detail(paths.bridge_nf.display())
+                .detail("something turns it off again and again"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }

@@ -76,10 +76,13 @@ pub fn cut(dump: &str, tables: &[Table]) -> Result<String, Unparsable> {
     Ok(cuts.iter().map(|(table, cut)| format!("*{}\n{}COMMIT\n", table.as_str(), cut.lines)).collect())
 }
 
+/// How our jump stands in a cut dump when it is the first rule of FORWARD; also the line that puts it there.
+pub(crate) const FORWARD_JUMP: &str = "-I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-forward";
+
 /// Whether our jump is the first rule of FORWARD, by a dump that was cut.
 #[must_use]
 pub fn jump_stands_first(cut: &str) -> bool {
-    cut.lines().any(|line| line == "-I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-forward")
+    cut.lines().any(|line| line == FORWARD_JUMP)
 }
 
 /// iptables-nft says in a comment that it could not read a table, and goes on as if it were empty.

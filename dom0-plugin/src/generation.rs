@@ -9,12 +9,16 @@ use crate::{Code, Refusal, Result, state};
 /// [`Code::StaleGeneration`].
 pub(crate) fn advance(paths: &Paths, generation: u64) -> Result<()> {
     let path = paths.in_state("generation");
-    let seen = state::read_number(&path)?;
-    match seen {
+    match seen(paths)? {
         Some(seen) if generation < seen => {
             Err(Refusal::new(Code::StaleGeneration).detail(generation).detail(seen))
         }
         Some(seen) if generation == seen => Ok(()),
         _ => state::replace(&path, format!("{generation}\n").as_bytes()),
     }
+}
+
+/// The newest generation seen since the boot.
+pub(crate) fn seen(paths: &Paths) -> Result<Option<u64>> {
+    state::read_number(&paths.in_state("generation"))
 }

@@ -4,16 +4,20 @@
 //! the pipeline, in this order: sanitise the process, decode the call, authenticate the caller, authorise what it
 //! asks, lock, run one of four programs, reply, write one audit line.
 //!
+//! [`boot`] is the one run that XAPI does not start: it keeps guarded networks closed until the first call after a boot.
+//!
 //! What may run is a value: only [`authorise`] makes an [`authorise::Approved`], and the module `exec` runs nothing else.
 
 mod audit;
 mod authenticate;
 pub mod authorise;
+mod boot;
 mod bridge_nf;
 mod config;
 mod exec;
 pub mod filter;
 mod generation;
+mod guarded;
 mod lock;
 pub mod paths;
 mod perform;
@@ -25,6 +29,7 @@ mod stage;
 mod state;
 mod trusted;
 
+pub use boot::boot;
 pub use serve::{run, serve};
 
 /// Every refusal, with its documented code.

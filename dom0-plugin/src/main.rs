@@ -1,5 +1,5 @@
 //! `/etc/xapi.d/plugins/drawbridge`: see the library.
 
-fn main() {
-    dom0_plugin::run();
+fn main() -> std::process::ExitCode {
+    dom0_plugin::run()
 }

@@ -18,6 +18,8 @@ pub struct Paths {
     pub inventory: PathBuf,
     /// What must be remembered until the next boot; on a tmpfs.
     pub state: PathBuf,
+    /// What must be remembered across boots.
+    pub lasting: PathBuf,
     /// syslog's socket.
     pub syslog: PathBuf,
     /// The folder of `bridge-nf-call-iptables` and `bridge-nf-call-ip6tables`.
@@ -39,6 +41,7 @@ impl Paths {
             config: "/etc/drawbridge/dom0.toml".into(),
             inventory: "/etc/xensource-inventory".into(),
             state: "/run/drawbridge".into(),
+            lasting: "/var/lib/drawbridge".into(),
             syslog: "/dev/log".into(),
             bridge_nf: "/proc/sys/net/bridge".into(),
             xtables_lock: "/run/xtables.lock".into(),
@@ -61,6 +64,14 @@ impl Paths {
         self.bridge_nf.join(match family {
             Family::Ipv4 => "bridge-nf-call-iptables",
             Family::Ipv6 => "bridge-nf-call-ip6tables",
+        })
+    }
+
+    /// The record of guarded bridges, by the rules of this family.
+    pub(crate) fn guarded(&self, family: Family) -> PathBuf {
+        self.lasting.join(match family {
+            Family::Ipv4 => "guarded-ipv4",
+            Family::Ipv6 => "guarded-ipv6",
         })
     }
 

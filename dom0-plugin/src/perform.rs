@@ -7,7 +7,7 @@ use crate::bridge_nf::{self, Switch};
 use crate::config::Config;
 use crate::exec::{self, Output};
 use crate::paths::Paths;
-use crate::{Code, Refusal, Result, filter, generation, lock};
+use crate::{Code, Refusal, Result, filter, generation, guarded, lock};
 
 /// Carries it out. `generation`: the writer's.
 ///
@@ -50,9 +50,10 @@ pub(crate) fn perform(
     }
 }
 
-struct Performer<'a> {
-    config: &'a Config,
-    paths: &'a Paths,
+/// Runs plans, locks and generations aside.
+pub(crate) struct Performer<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) paths: &'a Paths,
 }
 
 impl Performer<'_> {
@@ -60,7 +61,8 @@ impl Performer<'_> {
         exec::run(approved, self.paths, self.config.program)
     }
 
-    fn save(&self, plan: &SavePlan) -> Result<Outcome> {
+    /// What stands; nothing, if the program failed.
+    pub(crate) fn save(&self, plan: &SavePlan) -> Result<Outcome> {
         let output = outcome(plan.run.program(), self.exec(&plan.run)?)?;
         if output.exit_code != 0 {
             // Whatever it wrote before it failed is not a dump.
@@ -71,7 +73,8 @@ impl Performer<'_> {
         Ok(Outcome { stdout: report(switch, &cut), ..output })
     }
 
-    fn restore(&self, plan: &RestorePlan) -> Result<Outcome> {
+    /// Tries, writes, and answers what stands after it. Call with the write lock held.
+    pub(crate) fn restore(&self, plan: &RestorePlan) -> Result<Outcome> {
         let program = Program::Restore(plan.family());
         let mut wait = Some(self.config.lock);
         let mut trial = outcome(program, self.exec(&plan.run(true, wait))?)?;
@@ -107,6 +110,8 @@ impl Performer<'_> {
             bridge_nf::turn_on(self.paths, plan.family())?;
             switch = Switch::On;
         }
+        // Last: where it cannot be remembered, the rules stand and are obeyed.
+        guarded::record(self.paths, plan.family(), &cut)?;
         Ok(report(switch, &cut))
     }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::process::ExitCode;
 
 use drawbridge_wire::reply::{Outcome, encode_failure, encode_json, encode_success};
 use drawbridge_wire::{VERSION, limits, payload};
@@ -10,11 +11,17 @@ use crate::audit::Audit;
 use crate::authorise::authorise;
 use crate::config::Config;
 use crate::paths::Paths;
-use crate::{Code, Refusal, Result, authenticate, perform, request, sanitise, stage};
+use crate::{Code, Refusal, Result, authenticate, boot, perform, request, sanitise, stage};
 
-/// The program: one call, from `argv` to standard output. Always ends with exit code 0: XAPI loses the answer of a
+/// The program: one call, from `argv` to standard output. Ends with exit code 0: XAPI loses the answer of a
 /// plugin that exits with anything else, and older hosts then log the whole `argv`, session included.
-pub fn run() {
+///
+/// Or, for the one argument `boot`, what has to be done when dom0 boots. XAPI's argument is always a `methodCall`.
+#[must_use]
+pub fn run() -> ExitCode {
+    if std::env::args_os().skip(1).eq(["boot"]) {
+        return boot::run(&Paths::production());
+    }
     sanitise::answer_panics();
     let reply = match sanitise::process() {
         Ok(()) => serve(std::env::args_os(), &Paths::production()),
@@ -24,6 +31,7 @@ pub fn run() {
         }
     };
     print(&reply);
+    ExitCode::SUCCESS
 }
 
 /// One call: the document to print for this `argv`.

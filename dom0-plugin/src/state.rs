@@ -55,12 +55,25 @@ pub(crate) fn read_number(path: &Path) -> Result<Option<u64>> {
 
 /// Replaces a file at once: readers see the old content or the new, also if this process is killed half way.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    write_and_rename(path, content, |_| Ok(())).map_err(|e| failed(path, &e))
+}
+
+/// Replaces a file at once, also for a reader after a power failure.
+pub(crate) fn replace_for_good(path: &Path, content: &[u8]) -> Result<()> {
+    let sync_folder = || File::open(path.parent().unwrap_or(path))?.sync_all();
+    write_and_rename(path, content, File::sync_all).and_then(|()| sync_folder()).map_err(|e| failed(path, &e))
+}
+
+fn write_and_rename(
+    path: &Path,
+    content: &[u8],
+    written: impl Fn(&File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
-    let write = || {
-        let mut options = File::options();
-        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        options.open(&temporary)?.write_all(content)?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|e| failed(path, &e))
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let mut file = options.open(&temporary)?;
+    file.write_all(content)?;
+    written(&file)?;
+    fs::rename(&temporary, path)
 }

@@ -1,5 +1,5 @@
 //! The program itself, at dom0's own paths, with the real iptables: each test in network and mount namespaces of its
-//! own, with a private `/etc` and `/run`.
+//! own, with a private `/etc`, `/run` and `/var/lib`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -75,6 +75,7 @@ fn in_dom0(variant: &'static str, test: impl FnOnce(&Dom0) + Send) {
                 }
                 let layers = Some("lowerdir=/etc,upperdir=/run/upper,workdir=/run/work");
                 mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), layers).unwrap();
+                mount(Some("tmpfs"), "/var/lib", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
                 if Path::new("/dev/log").exists() {
                     mount(Some("/dev/null"), "/dev/log", none, MsFlags::MS_BIND, none).unwrap();
                 }
@@ -338,10 +339,73 @@ fn the_environment_decides_nothing() {
     });
 }
 
+/// The run that systemd starts, on what a boot leaves: a record, dom0's own rules, perhaps ours as they were saved.
+#[test]
+fn at_boot_guarded_bridges_are_closed() {
+    for variant in VARIANTS {
+        in_dom0(variant, |dom0| {
+            let boot = || command(plugin()).arg("boot").env("PATH", "/run/bin").output().unwrap();
+            let guarding = "*filter\n:dwb-forward - [0:0]\n:dwb-unknown-from - [0:0]\n:dwb-i-vif1.0 - [0:0]\n\
+                 -A dwb-forward -m physdev --physdev-out vif1.0 -g dwb-i-vif1.0\n\
+                 -A dwb-forward -m physdev --physdev-in vif+ -g dwb-unknown-from\n\
+                 -A dwb-unknown-from -i xapi1 -j DROP\n-A dwb-i-vif1.0 -j ACCEPT\n\
+                 -I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-forward\nCOMMIT\n";
+            let before = filter_table();
+            assert_eq!(boot().status.code(), Some(0));
+            assert_eq!(filter_table(), before, "nothing was guarded");
+            assert_eq!(dom0.restore(guarding).reply().exit_code, 0);
+            let written = filter_table();
+            assert_eq!(boot().status.code(), Some(0));
+            assert_eq!(filter_table(), written, "undone what the driver wrote since the boot");
+
+            // XAPI had saved everything, and the boot has loaded it.
+            fs::remove_dir_all("/run/drawbridge").unwrap();
+            fs::write(SWITCH, "0").unwrap();
+            let output = boot();
+            assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(output.stdout.is_empty());
+            let (ours, rest): (Vec<_>, Vec<_>) = filter_table()
+                .into_iter()
+                .partition(|line| line.starts_with("-A dwb-") || line.ends_with(JUMP));
+            assert_eq!(rest, before);
+            let closed = [
+                &format!("-A FORWARD {JUMP}"),
+                "-A dwb-forward -m physdev --physdev-in vif+ -j dwb-unknown-from",
+                "-A dwb-forward -m physdev --physdev-out vif+ -j dwb-unknown-to",
+                "-A dwb-forward -m physdev --physdev-in tap+ -j dwb-unknown-from",
+                "-A dwb-forward -m physdev --physdev-out tap+ -j dwb-unknown-to",
+                "-A dwb-forward -j ACCEPT",
+                "-A dwb-unknown-from -i xapi1 -j DROP",
+                "-A dwb-unknown-to -o xapi1 -j DROP",
+            ];
+            assert_eq!(ours, closed, "{variant}");
+            assert_eq!(fs::read_to_string(SWITCH).unwrap().trim(), "1");
+        });
+    }
+}
+
+/// A person or systemd reads this: a failure has a message and an exit code.
+#[test]
+fn a_failed_boot_says_so() {
+    in_dom0("legacy", |_| {
+        fs::create_dir("/var/lib/drawbridge").unwrap();
+        fs::write("/var/lib/drawbridge/guarded-ipv4", "xapi1; reboot\n").unwrap();
+        let output = command(plugin()).arg("boot").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.contains("DRAWBRIDGE_GUARDED_RECORD") && said.contains("guarded-ipv4: line 1"),
+            "{said}"
+        );
+    });
+}
+
 #[test]
 fn bad_starts_are_answered_too() {
     in_dom0("legacy", |_| {
-        for arguments in [vec![], vec![""], vec!["hello"], vec!["<methodCall>"], vec!["a", "b"]] {
+        for arguments in
+            [vec![], vec![""], vec!["hello"], vec!["<methodCall>"], vec!["a", "b"], vec!["boot", "x"]]
+        {
             let output = command(plugin()).args(&arguments).output().unwrap();
             assert_eq!(output.status.code(), Some(0));
             let printed = String::from_utf8(output.stdout).unwrap();

@@ -119,7 +119,7 @@ impl Dom0 {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("drawbridge-plugin-{}-{number}", std::process::id()));
-        for folder in ["bin", "etc", "bridge"] {
+        for folder in ["bin", "etc", "bridge", "lib"] {
             fs::create_dir_all(dir.join(folder)).unwrap();
         }
         set_mode(&dir.join("etc"), 0o755);
@@ -129,6 +129,7 @@ impl Dom0 {
             config: dir.join("etc/dom0.toml"),
             inventory: dir.join("etc/xensource-inventory"),
             state: dir.join("state"),
+            lasting: dir.join("lib/drawbridge"),
             syslog: dir.join("log"),
             bridge_nf: dir.join("bridge"),
             xtables_lock: dir.join("xtables.lock"),

@@ -116,6 +116,8 @@ codes! {
     OutputUnparsable = "DRAWBRIDGE_OUTPUT_UNPARSABLE",
     /// The rules stand, but bridged packets could not be sent through them. Detail: file, error.
     BridgeNetfilter = "DRAWBRIDGE_BRIDGE_NETFILTER",
+    /// The rules stand, but which bridges are guarded could not be remembered for dom0's next boot. Detail: file, problem.
+    GuardedRecord = "DRAWBRIDGE_GUARDED_RECORD",
     /// A fault of the plugin's own. Detail: where.
     Internal = "DRAWBRIDGE_INTERNAL",
 }

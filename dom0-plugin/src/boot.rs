@@ -1,0 +1,155 @@
+//! `drawbridge boot`: started by systemd at dom0's boot, before XAPI starts any guest.
+//!
+//! It closes the bridges that were guarded before the boot: no guest on them sends or gets a packet until the driver has
+//! written, which replaces these rules at once. Everybody else's packets are let through, since dom0's own FORWARD
+//! would reject them once bridged packets meet it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use drawbridge_wire::{Family, Function};
+
+use crate::authorise::{Plan, authorise, is_our_chain};
+use crate::config::Config;
+use crate::guarded::{Bridges, FAMILIES};
+use crate::paths::Paths;
+use crate::perform::Performer;
+use crate::{Code, Refusal, Result, audit, bridge_nf, filter, generation, guarded, lock, sanitise, state};
+
+/// How a guest's interfaces in dom0 are called (xenopsd).
+const GUEST_INTERFACES: [&str; 2] = ["vif+", "tap+"];
+
+/// The program's run at boot. Its exit code and messages are for systemd and people.
+pub(crate) fn run(paths: &Paths) -> ExitCode {
+    let done = sanitise::process().and_then(|()| boot(paths));
+    let said = match &done {
+        Ok(bridges) if bridges.is_empty() => "boot: no network was guarded, nothing to close".to_owned(),
+        Ok(bridges) => {
+            let names: Vec<_> = bridges.iter().map(String::as_str).collect();
+            format!("boot: closed until the driver has written: {}", names.join(" "))
+        }
+        Err(refusal) => format!("boot: result={} detail={:?}", refusal.code, refusal.details.join(": ")),
+    };
+    audit::say(&paths.syslog, done.is_ok(), &said);
+    if done.is_ok() {
+        return ExitCode::SUCCESS;
+    }
+    let _ = writeln!(std::io::stderr(), "drawbridge {said}");
+    ExitCode::FAILURE
+}
+
+/// Closes the bridges that were guarded when rules were last written, and answers which. Where the driver has written
+/// since the boot, its rules stay.
+///
+/// # Errors
+/// The first failure. The other family is attempted whatever becomes of one.
+pub fn boot(paths: &Paths) -> Result<Bridges> {
+    let bridges = guarded::remembered(paths)?;
+    if bridges.is_empty() {
+        return Ok(bridges);
+    }
+    // A mistake in the settings must not leave guests unguarded; the next call will name it.
+    let config = Config::load(&paths.config).unwrap_or_default();
+    state::secure_dir(&paths.state)?;
+    let mut closed = Vec::new();
+    let mut failure = Ok(());
+    {
+        let _lock = lock::acquire(&paths.in_state("lock"), config.lock)?;
+        // Nobody has: chains of ours that stand all the same came with dom0's saved rules, and speak of interfaces as
+        // they were before the boot.
+        let leftovers = generation::seen(paths)?.is_none();
+        for family in FAMILIES {
+            match close(family, &bridges, leftovers, &Performer { config: &config, paths }) {
+                Ok(()) => closed.push(family),
+                Err(refusal) => failure = failure.and(Err(refusal)),
+            }
+        }
+    }
+    bridge_nf::keep_on(paths, &closed)?;
+    failure.map(|()| bridges)
+}
+
+/// Loads the closed rules of one family, if they are called for.
+fn close(family: Family, bridges: &Bridges, leftovers: bool, run: &Performer<'_>) -> Result<()> {
+    let Plan::Save(save) = authorise(Function::IptablesSave, family, &[], None)? else {
+        return Err(Code::Internal.into());
+    };
+    let standing = run.save(&save)?;
+    if standing.exit_code != 0 {
+        return Err(Refusal::new(Code::ProgramFailed)
+            .detail(save.run.program())
+            .detail(standing.stderr.trim_ascii()));
+    }
+    if !leftovers && our_chains(&standing.stdout).any(|chain| chain == "dwb-forward") {
+        return Ok(());
+    }
+    let input = rules(bridges, &standing.stdout).into_bytes();
+    let Plan::Restore(restore) = authorise(Function::IptablesRestore, family, &[], Some(input))? else {
+        return Err(Code::Internal.into());
+    };
+    let done = run.restore(&restore)?;
+    match done.exit_code {
+        0 => Ok(()),
+        _ => {
+            Err(Refusal::new(Code::ProgramFailed).detail("iptables-restore").detail(done.stderr.trim_ascii()))
+        }
+    }
+}
+
+/// Our chains in the table `filter` of a cut dump.
+fn our_chains(cut: &str) -> impl Iterator<Item = &str> {
+    let filter = cut.lines().take_while(|&line| line != "COMMIT");
+    filter.filter_map(|line| line.strip_prefix(':')?.split(' ').next()).filter(|chain| is_our_chain(chain))
+}
+
+/// Input for `iptables-restore` that puts the closed rules in place of what stands. The chains of the bridges are
+/// the compiler's, so that the driver finds them as it wants them.
+fn rules(bridges: &Bridges, standing: &str) -> String {
+    const CHAINS: [&str; 3] = ["dwb-forward", "dwb-unknown-from", "dwb-unknown-to"];
+    let mut text = String::from("*filter\n");
+    // Writing to a String cannot fail. A declaration empties a chain that is there.
+    for chain in CHAINS {
+        let _ = writeln!(text, ":{chain} - [0:0]");
+    }
+    for interfaces in GUEST_INTERFACES {
+        let _ = writeln!(text, "-A dwb-forward -m physdev --physdev-in {interfaces} -j dwb-unknown-from");
+        let _ = writeln!(text, "-A dwb-forward -m physdev --physdev-out {interfaces} -j dwb-unknown-to");
+    }
+    text += "-A dwb-forward -j ACCEPT\n";
+    for bridge in bridges {
+        let _ = writeln!(text, "-A dwb-unknown-from -i {bridge} -j DROP");
+        let _ = writeln!(text, "-A dwb-unknown-to -o {bridge} -j DROP");
+    }
+    if !filter::jump_stands_first(standing) {
+        let _ = writeln!(text, "{}", filter::FORWARD_JUMP);
+    }
+    // Emptied, not removed: a hand may have put a jump to one of them somewhere. The driver's next write removes them.
+    for chain in our_chains(standing).filter(|chain| !CHAINS.contains(chain)) {
+        let _ = writeln!(text, "-F {chain}");
+    }
+    text + "COMMIT\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_of_the_filter_table() {
+        let cut = "# drawbridge bridge-nf-call=0\n*filter\n:dwb-a - [0:0]\n-A dwb-a -j DROP\n:dwb-b - [0:0]\n\
+                   COMMIT\n*raw\n:dwb-raw - [0:0]\nCOMMIT\n";
+        assert_eq!(our_chains(cut).collect::<Vec<_>>(), ["dwb-a", "dwb-b"]);
+    }
+
+    #[test]
+    fn leftovers_are_emptied() {
+        let bridges = Bridges::from(["xapi1".to_owned()]);
+        let jump = format!("*filter\n{}\nCOMMIT\n", filter::FORWARD_JUMP);
+        assert!(rules(&bridges, "*filter\nCOMMIT\n*raw\nCOMMIT\n").contains("\n-I FORWARD 1 "));
+        assert!(!rules(&bridges, &jump).contains("-I FORWARD"));
+        let stale = rules(&bridges, "*filter\n:dwb-forward - [0:0]\n:dwb-i-vif1.0 - [0:0]\nCOMMIT\n");
+        assert!(stale.ends_with("\n-F dwb-i-vif1.0\nCOMMIT\n"), "{stale}");
+        assert!(!stale.contains("-F dwb-forward"), "{stale}");
+    }
+}
