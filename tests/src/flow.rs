@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::probe::{PATIENCE, Probe, What};
 use crate::service::{Service, Transport};
-use crate::station::{Family, Station};
+use crate::station::{Family, Namespace, Station};
 
 /// One exchange every so often.
 const EVERY: Duration = Duration::from_millis(2);
@@ -33,8 +33,19 @@ pub struct Report {
     pub answered: u64,
     /// The longest time between two echoes, the end of the flow included.
     pub longest_gap: Duration,
+    /// Segments TCP sent again meanwhile in the sender's or the receiver's namespace, whatever connection they belong
+    /// to: each stands for a packet that was lost, where time only says that something was slow.
+    pub retransmitted: u64,
     /// How the connection ended, if not by us.
     pub broken: Option<String>,
+}
+
+impl Report {
+    /// Whether it met nothing: no packet was lost and nobody ended it.
+    #[must_use]
+    pub const fn undisturbed(&self) -> bool {
+        self.sent <= self.answered + 1 && self.retransmitted == 0 && self.broken.is_none()
+    }
 }
 
 /// A flow under way: numbered messages and their echoes, over one UDP socket or one TCP connection.
@@ -42,6 +53,8 @@ pub struct Report {
 pub struct Flow {
     shared: Arc<Shared>,
     client: JoinHandle<Result<Report, String>>,
+    ends: [Namespace; 2],
+    retransmitted: u64,
     _service: Option<Service>,
 }
 
@@ -81,7 +94,9 @@ impl Flow {
                 .map_err(|error| error.to_string())
             }
         });
-        let flow = Self { shared, client, _service: service };
+        let ends = [probe.from.namespace.clone(), probe.to.namespace.clone()];
+        let retransmitted = retransmitted(&ends)?;
+        let flow = Self { shared, client, ends, retransmitted, _service: service };
         let deadline = Instant::now() + PATIENCE;
         while flow.answered() == 0 {
             if Instant::now() > deadline || flow.client.is_finished() {
@@ -126,11 +141,25 @@ impl Flow {
     /// It never came up.
     pub fn stop(self) -> io::Result<Report> {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.client
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            .map_err(|error| io::Error::new(ErrorKind::NotConnected, error))
+        let report = self.client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let report = report.map_err(|error| io::Error::new(ErrorKind::NotConnected, error))?;
+        let now = retransmitted(&self.ends)?;
+        Ok(Report { retransmitted: now.saturating_sub(self.retransmitted), ..report })
     }
+}
+
+/// Segments sent again so far, by the namespaces' own counters.
+fn retransmitted(namespaces: &[Namespace; 2]) -> io::Result<u64> {
+    let mut total = 0;
+    for namespace in namespaces {
+        let counters = namespace.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))?;
+        let mut lines = counters.lines().filter(|line| line.starts_with("Tcp: "));
+        let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let counter = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "RetransSegs");
+        let value = counter.and_then(|(_, value)| value.parse::<u64>().ok());
+        total += value.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no RetransSegs in net/snmp"))?;
+    }
+    Ok(total)
 }
 
 /// Notes when echoes come.
@@ -155,6 +184,7 @@ impl Clock {
             sent: shared.sent.load(Ordering::Relaxed),
             answered: shared.answered.load(Ordering::Relaxed),
             longest_gap: self.longest,
+            retransmitted: 0,
             broken,
         }
     }
@@ -206,6 +236,16 @@ fn talk_udp(socket: &UdpSocket, shared: &Shared) -> io::Result<Report> {
             }
         }
         std::thread::sleep(EVERY);
+    }
+    // What is late is not lost.
+    let deadline = Instant::now() + 10 * TICK;
+    while shared.answered.load(Ordering::Relaxed) < shared.sent.load(Ordering::Relaxed)
+        && Instant::now() < deadline
+    {
+        if socket.recv(&mut echo).is_ok_and(|length| length == echo.len()) {
+            clock.echo();
+            shared.answered.fetch_add(1, Ordering::Relaxed);
+        }
     }
     Ok(clock.report(shared, None))
 }

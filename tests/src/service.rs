@@ -13,6 +13,9 @@ use crate::tap::readable;
 /// How long a service takes at most to notice that it should end.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How long an address in use may be in use by what has ended.
+const PATIENCE: Duration = Duration::from_millis(300);
+
 /// The transport a service speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
@@ -40,9 +43,17 @@ impl Service {
         transport: Transport,
         address: SocketAddr,
     ) -> io::Result<Option<Self>> {
-        match Self::listen(namespace, transport, address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
-            started => started.map(Some),
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Self::listen(namespace, transport, address) {
+                // A service that has just ended may live on for a moment in a child that another thread has forked and
+                // that has not come to its program yet.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    thread::sleep(TICK / 4);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
+                started => return started.map(Some),
+            }
         }
     }
 
@@ -52,10 +63,12 @@ impl Service {
         let thread = match transport {
             Transport::Tcp => {
                 let listener = namespace.enter(move || TcpListener::bind(address))?;
+                listener.set_nonblocking(true)?;
                 thread::spawn(move || while_running(&stopped, &listener, || echo_connection(&listener)))
             }
             Transport::Udp => {
                 let socket = namespace.enter(move || UdpSocket::bind(address))?;
+                socket.set_nonblocking(true)?;
                 thread::spawn(move || while_running(&stopped, &socket, || echo_datagram(&socket)))
             }
         };

@@ -18,6 +18,9 @@ const OUTGOING: u8 = 4;
 /// The longest frame taken; a veth with large segments may carry more than the MTU.
 const FRAME_BYTES: usize = 65_600;
 
+/// How long taking off what waits may take.
+const DRAIN: Duration = Duration::from_millis(500);
+
 /// A frame as it passed the interface.
 #[derive(Debug, Clone)]
 pub struct Captured {
@@ -69,20 +72,23 @@ impl Tap {
     /// # Errors
     /// The link is gone.
     pub fn receive(&self, deadline: Instant) -> io::Result<Option<Captured>> {
-        let mut buffer = vec![0; FRAME_BYTES];
+        self.receive_into(&mut vec![0; FRAME_BYTES], deadline)
+    }
+
+    /// The same by way of a buffer that is used again: zeroing one for each frame takes longer than the frame.
+    fn receive_into(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<Option<Captured>> {
         loop {
             if !readable(&self.socket, deadline)? {
                 return Ok(None);
             }
-            let (length, from) = match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
+            let (length, from) = match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), buffer) {
                 Err(Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN) => continue,
                 taken => taken?,
             };
             // Between socket() and bind() the socket hears every link of the namespace.
             let Some(from) = from.filter(|from| from.ifindex() == self.address.ifindex()) else { continue };
-            buffer.truncate(length);
             return Ok(Some(Captured {
-                bytes: buffer,
+                bytes: buffer[..length].to_vec(),
                 outgoing: from.pkttype() == OUTGOING,
                 at: Instant::now(),
             }));
@@ -95,7 +101,8 @@ impl Tap {
     /// As [`Self::receive`].
     pub fn find(&self, wait: Duration, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Option<Vec<u8>>> {
         let deadline = Instant::now() + wait;
-        while let Some(captured) = self.receive(deadline)? {
+        let mut buffer = vec![0; FRAME_BYTES];
+        while let Some(captured) = self.receive_into(&mut buffer, deadline)? {
             if !captured.outgoing && wanted(&captured.bytes) {
                 return Ok(Some(captured.bytes));
             }
@@ -103,13 +110,22 @@ impl Tap {
         Ok(None)
     }
 
-    /// Every frame that waits already, without waiting for more.
+    /// Every frame that waits already, without waiting for more. On a busy link more keep coming: it ends after half a
+    /// second at the latest.
     ///
     /// # Errors
     /// As [`Self::receive`].
     pub fn drain(&self) -> io::Result<Vec<Captured>> {
         let now = Instant::now();
-        std::iter::from_fn(|| self.receive(now).transpose()).collect()
+        let mut buffer = vec![0; FRAME_BYTES];
+        let mut all = Vec::new();
+        while let Some(captured) = self.receive_into(&mut buffer, now)? {
+            all.push(captured);
+            if now.elapsed() > DRAIN {
+                break;
+            }
+        }
+        Ok(all)
     }
 }
 
