@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::dataplane::Iptables;
+use crate::dataplane::{Iptables, NetworkBackend};
 
 /// Names become uuids in this namespace: equal configurations give equal uuids and references.
 const NAMESPACE: Uuid = Uuid::from_u128(0x9d0f_3c0a_5b1e_4a86_b6a9_6d6f_636b_7870);
@@ -29,6 +29,8 @@ pub struct PoolConfig {
     pub listen: SocketAddr,
     /// What stands behind the records.
     pub data_plane: DataPlaneKind,
+    /// What switches packets in the hosts, unless a host says otherwise.
+    pub network_backend: NetworkBackend,
     /// Which back end `iptables` has in every host's dom0.
     pub iptables: Iptables,
     /// The directory whose files are every host's `/etc/xapi.d/plugins`.
@@ -51,6 +53,7 @@ impl Default for PoolConfig {
             name: "mock".to_owned(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             data_plane: DataPlaneKind::None,
+            network_backend: NetworkBackend::default(),
             iptables: Iptables::default(),
             plugins: None,
             wrong_password_delay_ms: 0,
@@ -89,6 +92,8 @@ pub struct HostConfig {
     pub address: Option<IpAddr>,
     /// dom0's own address on one of the networks. Data plane only.
     pub management: Option<Management>,
+    /// `host.software_version:network_backend`. Default: the pool's.
+    pub network_backend: Option<NetworkBackend>,
     /// Laid over `host.software_version`.
     pub software_version: BTreeMap<String, String>,
     /// `host.other_config`.
@@ -129,8 +134,12 @@ pub struct NetworkConfig {
     pub name: String,
     /// Default: derived from the name.
     pub uuid: Option<String>,
-    /// Default: `xenbr<n>`, counted in order.
+    /// Default: `xenbr<n>`, a VLAN's `xapi<n>`, counted in order.
     pub bridge: Option<String>,
+    /// Its frames travel with this tag, 1 to 4094, on the wire of another network.
+    pub vlan: Option<u16>,
+    /// With `vlan`: the name of that other network. Default: the first that is no VLAN.
+    pub parent: Option<String>,
     /// What VIFs with `network_default` do.
     pub default_locking_mode: NetworkLocking,
     /// Bytes.
@@ -145,6 +154,8 @@ impl Default for NetworkConfig {
             name: String::new(),
             uuid: None,
             bridge: None,
+            vlan: None,
+            parent: None,
             default_locking_mode: NetworkLocking::Unlocked,
             mtu: 1500,
             other_config: BTreeMap::new(),
@@ -379,6 +390,24 @@ impl PoolConfig {
                 file.check(&host.name)?;
             }
         }
+        let mut tags = BTreeSet::new();
+        for network in &self.networks {
+            let owner = || format!("network {:?}", network.name);
+            if let Some(parent) = &network.parent {
+                known(&networks, "network", parent, owner)?;
+            }
+            let problem = match (network.vlan, self.parent_of(network)) {
+                (None, _) if network.parent.is_some() => "a parent without vlan",
+                (None, _) => continue,
+                (Some(0 | 4095..), _) => "a VLAN's tag is one of 1 to 4094",
+                (Some(_), None) => "a VLAN needs a parent that is none",
+                (Some(tag), Some((parent, _))) if !tags.insert((parent, tag)) => {
+                    "the tag is taken on that parent"
+                }
+                (Some(_), Some(_)) => continue,
+            };
+            return Err(ConfigError::Invalid { owner: owner(), problem: problem.to_owned() });
+        }
         for vm in &self.vms {
             let owner = || format!("vm {:?}", vm.name);
             if let Some(host) = &vm.affinity {
@@ -403,6 +432,20 @@ impl PoolConfig {
             }
         }
         Ok(())
+    }
+}
+
+impl PoolConfig {
+    /// The network on whose wire a VLAN travels, with its place in the list.
+    pub(crate) fn parent_of(&self, network: &NetworkConfig) -> Option<(usize, &NetworkConfig)> {
+        network.vlan?;
+        let named = |it: &NetworkConfig| network.parent.as_ref().is_none_or(|parent| *parent == it.name);
+        self.networks.iter().enumerate().find(|(_, it)| it.vlan.is_none() && named(it))
+    }
+
+    /// What switches packets in this host.
+    pub(crate) fn backend_of(&self, host: &HostConfig) -> NetworkBackend {
+        host.network_backend.unwrap_or(self.network_backend)
     }
 }
 

@@ -31,6 +31,10 @@ pub struct VifPort {
     pub domid: u32,
     /// `VIF.device`.
     pub device: u32,
+    /// `VIF.uuid`.
+    pub uuid: String,
+    /// `network.uuid`.
+    pub network_uuid: String,
     /// Name of the bridge in dom0.
     pub bridge: String,
     /// The guest end's MAC.
@@ -54,6 +58,39 @@ pub struct BridgeSpec {
     pub network_uuid: String,
     /// dom0's own address on this bridge, in CIDR form.
     pub management_address: Option<String>,
+    /// The bridge has no uplink of its own but is a VLAN of another's.
+    pub vlan: Option<VlanSpec>,
+}
+
+/// What makes a bridge a VLAN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VlanSpec {
+    /// Name of the bridge whose uplink carries the tagged frames.
+    pub parent: String,
+    /// 1 to 4094.
+    pub tag: u16,
+}
+
+/// What switches packets in dom0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkBackend {
+    /// The Linux bridge.
+    #[default]
+    Bridge,
+    /// Open vSwitch, what XenServer and XCP-ng install.
+    OpenVSwitch,
+}
+
+impl NetworkBackend {
+    /// As `host.software_version` has it under `network_backend`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::OpenVSwitch => "openvswitch",
+        }
+    }
 }
 
 /// Which of the two kernel back ends `iptables` drives in dom0.
@@ -96,6 +133,8 @@ pub struct HostSpec {
     pub name: String,
     /// Its bridges.
     pub bridges: Vec<BridgeSpec>,
+    /// What its bridges are.
+    pub network_backend: NetworkBackend,
     /// Its iptables.
     pub iptables: Iptables,
     /// Files laid over the machine's own `/etc` and so on.

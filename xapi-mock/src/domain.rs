@@ -49,6 +49,8 @@ pub(crate) fn port(db: &Db, vif: &str, domid: u32, inside: Addressing) -> Result
     Ok(VifPort {
         domid,
         device: record.number("device"),
+        uuid: record.text("uuid").to_owned(),
+        network_uuid: network.text("uuid").to_owned(),
         bridge: network.text("bridge").to_owned(),
         mac: record.text("MAC").to_owned(),
         mtu: record.number("MTU"),

@@ -8,7 +8,7 @@ use std::{fs, io};
 use drawbridge_wire::xmlrpc::Value;
 
 use crate::config::{HostConfig, NetworkConfig, NetworkLocking, PoolConfig, VifConfig, VmConfig, uuid_of};
-use crate::dataplane::{BridgeSpec, Content, HostFile, HostSpec};
+use crate::dataplane::{BridgeSpec, Content, HostFile, HostSpec, NetworkBackend, VlanSpec};
 use crate::db::{Db, Record, map};
 use crate::schema::Class;
 
@@ -38,7 +38,8 @@ pub(crate) fn vm_uuid(vm: &VmConfig) -> String {
 }
 
 fn bridge(index: usize, network: &NetworkConfig) -> String {
-    network.bridge.clone().unwrap_or_else(|| format!("xenbr{index}"))
+    let stem = if network.vlan.is_some() { "xapi" } else { "xenbr" };
+    network.bridge.clone().unwrap_or_else(|| format!("{stem}{index}"))
 }
 
 /// A locally administered unicast MAC, the same for the same name.
@@ -61,6 +62,8 @@ pub(crate) fn host_specs(config: &PoolConfig) -> io::Result<Vec<HostSpec>> {
             management_address: (host.management.as_ref())
                 .filter(|management| management.network == network.name)
                 .map(|management| management.address.clone()),
+            vlan: (network.vlan.zip(config.parent_of(network)))
+                .map(|(tag, (index, parent))| VlanSpec { parent: bridge(index, parent), tag }),
         });
         let files = host.files.iter().map(|file| HostFile {
             path: file.path.clone(),
@@ -74,6 +77,7 @@ pub(crate) fn host_specs(config: &PoolConfig) -> io::Result<Vec<HostSpec>> {
             uuid: host_uuid(host),
             name: host.name.clone(),
             bridges: bridges.collect(),
+            network_backend: config.backend_of(host),
             iptables: config.iptables,
             // What a host names itself stands above what all have.
             files: plugins.iter().cloned().chain(files).collect(),
@@ -158,25 +162,27 @@ fn add_host(db: &mut Db, config: &PoolConfig, host: &HostConfig, address: &str) 
         .with("API_version_minor", "21")
         .with("metrics", ref_of(&metrics_uuid))
         .with("control_domain", dom0_ref.as_str())
-        .with("software_version", map(&software_version(host)))
+        .with("software_version", map(&software_version(host, config.backend_of(host))))
         .with("other_config", map(&host.other_config));
     record.insert("resident_VMs", &dom0_ref);
 
+    let pif_uuid_of = |network: &NetworkConfig| uuid_of("PIF", &format!("{uuid}/{}", network.name));
     for (index, network) in config.networks.iter().enumerate() {
-        let pif_uuid = uuid_of("PIF", &format!("{uuid}/{}", network.name));
+        let pif_uuid = pif_uuid_of(network);
+        let (device, carrier) = config.parent_of(network).unwrap_or((index, network));
         let network_ref = ref_of(&network_uuid(network));
         let management = host.management.as_ref().filter(|management| management.network == network.name);
         let ip = management.and_then(|management| management.address.split('/').next()).unwrap_or_default();
         let mut pif = Record::new(Class::Pif, &pif_uuid)
-            .with("device", format!("eth{index}"))
-            .with("MAC", mac_of(&pif_uuid))
+            .with("device", format!("eth{device}"))
+            .with("MAC", mac_of(&pif_uuid_of(carrier)))
             .with("MTU", network.mtu.to_string())
-            .with("VLAN", "-1")
+            .with("VLAN", network.vlan.map_or_else(|| "-1".to_owned(), |tag| tag.to_string()))
             .with("network", network_ref.as_str())
             .with("host", reference.as_str())
             .with("IP", ip)
             .with("management", management.is_some())
-            .with("physical", true);
+            .with("physical", network.vlan.is_none());
         pif.set("currently_attached", true);
         let pif_ref = ref_of(&pif_uuid);
         db.insert(Class::Pif, &pif_ref, pif);
@@ -186,8 +192,8 @@ fn add_host(db: &mut Db, config: &PoolConfig, host: &HostConfig, address: &str) 
     db.insert(Class::Host, &reference, record);
 }
 
-/// An XCP-ng 8.3 with the Linux bridge, unless the configuration says otherwise.
-fn software_version(host: &HostConfig) -> BTreeMap<String, String> {
+/// An XCP-ng 8.3, unless the configuration says otherwise.
+fn software_version(host: &HostConfig, backend: NetworkBackend) -> BTreeMap<String, String> {
     let defaults = [
         ("product_brand", "XCP-ng"),
         ("product_version", "8.3.0"),
@@ -196,7 +202,7 @@ fn software_version(host: &HostConfig) -> BTreeMap<String, String> {
         ("xapi_build", "26.1.4"),
         ("xen", "4.17.6"),
         ("linux", "4.19.0+1"),
-        ("network_backend", "bridge"),
+        ("network_backend", backend.as_str()),
     ];
     let defaults = defaults.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
     defaults.chain(host.software_version.clone()).collect()

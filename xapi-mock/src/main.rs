@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use xapi_mock::config::DataPlaneKind;
-use xapi_mock::dataplane::Iptables;
+use xapi_mock::dataplane::{Iptables, NetworkBackend};
 use xapi_mock::{Mock, PoolConfig};
 
 /// A XAPI pool to test against.
@@ -26,6 +26,9 @@ struct Args {
     /// What stands behind the records; `netns` needs root. Overrides the file.
     #[arg(long)]
     data_plane: Option<DataPlaneArg>,
+    /// What switches packets in every host. Overrides the file.
+    #[arg(long)]
+    backend: Option<BackendArg>,
     /// Which back end iptables has in dom0. Overrides the file.
     #[arg(long)]
     iptables: Option<IptablesArg>,
@@ -35,6 +38,13 @@ struct Args {
 enum DataPlaneArg {
     None,
     Netns,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BackendArg {
+    Bridge,
+    #[value(name = "openvswitch")]
+    OpenVSwitch,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -53,6 +63,13 @@ impl Args {
             Some(DataPlaneArg::None) => config.data_plane = DataPlaneKind::None,
             Some(DataPlaneArg::Netns) => config.data_plane = DataPlaneKind::Netns,
             None => {}
+        }
+        if let Some(backend) = self.backend {
+            config.network_backend = match backend {
+                BackendArg::Bridge => NetworkBackend::Bridge,
+                BackendArg::OpenVSwitch => NetworkBackend::OpenVSwitch,
+            };
+            config.hosts.iter_mut().for_each(|host| host.network_backend = None);
         }
         match self.iptables {
             Some(IptablesArg::Nft) => config.iptables = Iptables::Nft,

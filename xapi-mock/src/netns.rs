@@ -1,14 +1,17 @@
 //! The data plane in Linux namespaces: each host a network and mount namespace with real bridges, each running VM a
 //! network namespace behind a real `vif<domid>.<n>`, and a switch that connects the hosts.
 //!
-//! Needs root, `ip`, `iptables` and `ebtables-nft`. Everything is held by descriptors and processes of this process
+//! Needs root, `ip`, `iptables` and `ebtables-nft`; a host with Open vSwitch also `ovsdb-server`, `ovs-vswitchd`, their
+//! tools and `ethtool`. Everything is held by descriptors and processes of this process
 //! alone and goes with it, also when it is killed.
 
+mod bridge;
 mod files;
 mod guest;
 mod handle;
 mod host;
 mod locking;
+mod ovs;
 mod port;
 mod process;
 mod space;

@@ -13,7 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xapi_mock::dataplane::{BridgeSpec, Content, DataPlane, HostFile, HostSpec, Iptables, Locking, VifPort};
+use xapi_mock::dataplane::{
+    BridgeSpec, Content, DataPlane, HostFile, HostSpec, Iptables, Locking, NetworkBackend, VifPort,
+};
 use xapi_mock::netns::Netns;
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -40,7 +42,9 @@ fn stand() -> Outcome {
             name: "xenbr0".into(),
             network_uuid: "network".into(),
             management_address: None,
+            vlan: None,
         }],
+        network_backend: NetworkBackend::Bridge,
         iptables: Iptables::Legacy,
         files: vec![HostFile {
             path: "/etc/xapi.d/plugins/hang".into(),
@@ -51,6 +55,8 @@ fn stand() -> Outcome {
     let port = VifPort {
         domid: 1,
         device: 0,
+        uuid: "vif".into(),
+        network_uuid: "network".into(),
         bridge: "xenbr0".into(),
         mac: "00:16:3e:00:00:01".into(),
         mtu: 1500,

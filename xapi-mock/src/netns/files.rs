@@ -9,13 +9,16 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, umask};
 
 use super::process::PLUGINS_DIR;
-use crate::dataplane::{Content, HostFile, Iptables};
+use crate::dataplane::{Content, HostFile, HostSpec, Iptables, NetworkBackend};
 
 /// Directories a host sees its own version of. `/run` starts empty, the others as the machine's.
 const PRIVATE: [&str; 5] = ["/etc", "/usr", "/opt", "/var", "/run"];
 
 /// What a host finds in its `/dev`, besides its own `/dev/log`.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Where a switch in user space makes its links.
+const TUN: &str = "net/tun";
 
 /// A file about to be written into a host, read from the machine while its own file system is in sight.
 #[derive(Debug)]
@@ -29,13 +32,13 @@ pub(super) struct Prepared {
 ///
 /// # Errors
 /// A path outside what is private to a host, or a source that cannot be read.
-pub(super) fn prepare(uuid: &str, files: &[HostFile]) -> io::Result<Vec<Prepared>> {
-    let inventory = Prepared {
-        path: "/etc/xensource-inventory".into(),
-        mode: 0o644,
-        bytes: format!("INSTALLATION_UUID='{uuid}'\n").into_bytes(),
-    };
-    let mut prepared = vec![inventory];
+pub(super) fn prepare(spec: &HostSpec) -> io::Result<Vec<Prepared>> {
+    let HostSpec { uuid, network_backend, files, .. } = spec;
+    let shipped = |path: &str, text: String| Prepared { path: path.into(), mode: 0o644, bytes: text.into() };
+    let mut prepared = vec![
+        shipped("/etc/xensource-inventory", format!("INSTALLATION_UUID='{uuid}'\n")),
+        shipped("/etc/xensource/network.conf", format!("{}\n", network_backend.as_str())),
+    ];
     for HostFile { path, mode, content } in files {
         private(path)?;
         let bytes = match content {
@@ -63,17 +66,17 @@ pub(super) fn private(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the calling thread's mount namespace, private already, a host's.
-pub(super) fn furnish(iptables: Iptables, files: &[Prepared]) -> io::Result<()> {
+pub(super) fn furnish(spec: &HostSpec, files: &[Prepared]) -> io::Result<()> {
     umask(Mode::from_bits_truncate(0o022));
     // Holds the layers and is then covered by the host's real /run.
     mount_at("tmpfs", "/run", "tmpfs", MsFlags::empty(), "mode=755")?;
     for root in PRIVATE.into_iter().filter(|&root| root != "/run") {
         overlay(root)?;
     }
-    devices()?;
+    devices(spec.network_backend)?;
     mount_at("tmpfs", "/run", "tmpfs", MsFlags::empty(), "mode=755")?;
     fs::create_dir("/run/lock")?;
-    choose_iptables(iptables)?;
+    choose_iptables(spec.iptables)?;
     fs::create_dir_all(PLUGINS_DIR)?;
     files.iter().try_for_each(|file| write(&file.path, file.mode, &file.bytes))
 }
@@ -90,7 +93,8 @@ pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode)).map_err(context)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes a file that need not be there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
@@ -123,9 +127,11 @@ fn overlay(root: &str) -> io::Result<()> {
 }
 
 /// A `/dev` of its own, so that `/dev/log` can be.
-fn devices() -> io::Result<()> {
+fn devices(backend: NetworkBackend) -> io::Result<()> {
     fs::create_dir_all("/run/dev/shm")?;
-    for device in DEVICES {
+    fs::create_dir_all("/run/dev/net")?;
+    let tun = (backend == NetworkBackend::OpenVSwitch).then_some(TUN);
+    for device in DEVICES.into_iter().chain(tun) {
         let (from, to) = (format!("/dev/{device}"), format!("/run/dev/{device}"));
         File::create_new(&to)?;
         mount_at(&from, &to, "", MsFlags::MS_BIND, "")?;

@@ -6,9 +6,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::host::{Host, no_dad};
-use super::locking;
-use super::port::{DOM0_MAC, Lock, Port};
+use super::bridge::no_dad;
+use super::host::Host;
+use super::port::{DOM0_MAC, Id, Lock, Port};
 use super::process::ProcessSpace;
 use super::space::{Space, next_index};
 use super::switch::tune_station;
@@ -34,7 +34,7 @@ struct State {
 
 /// One domain.
 pub(super) struct Guest {
-    pub(super) uuid: String,
+    pub(super) uuid: Id,
     pub(super) host: Arc<Host>,
     pub(super) space: Arc<Space>,
     state: Mutex<State>,
@@ -57,7 +57,7 @@ impl Guest {
         space.ip(&["link set dev lo up".to_owned()])?;
         let state = State { phase: Phase::Created, ports: BTreeMap::new() };
         let guest = Self {
-            uuid: uuid.into(),
+            uuid: uuid.parse()?,
             host: Arc::clone(host),
             space: Arc::new(space),
             state: Mutex::new(state),
@@ -94,19 +94,22 @@ impl Guest {
 
     /// The dom0 end on its bridge, the guest's end configured but down.
     fn attach(&self, port: &Port) -> io::Result<()> {
-        let (vif, eth, Port { mac, mtu, bridge, .. }) = (port.vif(), port.eth(), port);
+        let (vif, eth, Port { mac, mtu, .. }) = (port.vif(), port.eth(), port);
         let mut lines = vec![format!(
             "link add name {vif} index {} address {DOM0_MAC} mtu {mtu} type veth \
              peer name {eth} address {mac} mtu {mtu} netns {}",
             next_index(),
             self.space.address()
         )];
-        if port.lock == Lock::Unlocked {
-            lines.push(format!("link set dev {vif} master {bridge} up"));
-        }
+        let joining = self.host.joining(port);
+        let joined = joining.is_some();
+        lines.extend(joining);
         self.host.space.ip(&lines)?;
-        if port.lock != Lock::Unlocked {
-            locking::apply(&self.host, port)?;
+        if self.host.switches_in_user_space() {
+            self.space.send_whole(&eth)?;
+        }
+        if !joined {
+            self.host.lock(&self.uuid, port)?;
         }
         let address = |&it| format!("address add {it} dev {eth}{}", no_dad(it));
         self.space.ip(&port.addresses.iter().map(address).collect::<Vec<_>>())
@@ -114,7 +117,7 @@ impl Guest {
 
     fn detach(&self, port: &Port) -> io::Result<()> {
         let vif = port.vif();
-        let cleared = locking::clear(&self.host, &vif);
+        let cleared = self.host.clear(port);
         if self.host.has_link(&vif)? {
             self.host.space.ip(&[format!("link delete dev {vif}")])?;
         }
@@ -136,7 +139,7 @@ impl Guest {
         let port = state.ports.get_mut(&device).ok_or_else(|| self.no_vif(device))?;
         let vif = port.vif();
         port.lock = lock;
-        locking::apply(&self.host, port)?;
+        self.host.lock(&self.uuid, port)?;
         if state.phase == Phase::Running { self.host.space.await_forwarding(&vif) } else { Ok(()) }
     }
 

@@ -13,6 +13,7 @@ use super::guest::Guest;
 use super::host::Host;
 use super::process::{self, Program, Running};
 use super::space::Space;
+use crate::dataplane::NetworkBackend;
 
 /// A network namespace; on a host with its file system. It lasts as long as a handle does.
 #[derive(Clone, Debug)]
@@ -105,6 +106,46 @@ impl HostHandle {
         &self.host.uuid
     }
 
+    /// What switches packets in it.
+    #[must_use]
+    pub fn network_backend(&self) -> NetworkBackend {
+        self.host.network_backend()
+    }
+
+    /// Kills `ovs-vswitchd` as a crash would and starts it again. OpenFlow flows and connections are forgotten,
+    /// what is in OVSDB is not: bridges and ports come back and, as they stand alone, forward everything.
+    ///
+    /// # Errors
+    /// The host has no Open vSwitch, or the system refused.
+    pub fn restart_ovs(&self) -> io::Result<()> {
+        self.kill_ovs()?;
+        self.start_ovs()
+    }
+
+    /// Kills `ovs-vswitchd` and leaves it dead; `ovsdb-server` goes on. No packet is forwarded.
+    ///
+    /// # Errors
+    /// The host has no Open vSwitch, or the system refused.
+    pub fn kill_ovs(&self) -> io::Result<()> {
+        self.host.vswitch()?.kill()
+    }
+
+    /// Ends `ovs-vswitchd` and `ovsdb-server`, as the service does when it is stopped.
+    ///
+    /// # Errors
+    /// The host has no Open vSwitch, or the system refused.
+    pub fn stop_ovs(&self) -> io::Result<()> {
+        self.host.vswitch()?.stop()
+    }
+
+    /// Starts those of `ovsdb-server` and `ovs-vswitchd` that do not run, and waits until packets are forwarded.
+    ///
+    /// # Errors
+    /// The host has no Open vSwitch, or the system refused.
+    pub fn start_ovs(&self) -> io::Result<()> {
+        self.host.vswitch()?.start()
+    }
+
     /// What programs wrote to its `/dev/log`, oldest first, as they wrote it: `<85>drawbridge: …`.
     #[must_use]
     pub fn syslog(&self) -> Vec<String> {
@@ -152,7 +193,7 @@ impl GuestHandle {
     /// `VM.uuid`.
     #[must_use]
     pub fn vm_uuid(&self) -> &str {
-        &self.guest.uuid
+        self.guest.uuid.as_str()
     }
 
     /// The host it runs on.

@@ -1,20 +1,22 @@
 //! A host: dom0's network and file system, its bridges and its firewall as shipped.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 
+use super::bridge::{Bridge, Wire, new_bridge};
 use super::files;
-use super::port::Name;
+use super::locking::{self, LockedVifs};
+use super::ovs::Vswitch;
+use super::port::{Id, Lock, Name, Port};
 use super::process::{self, PLUGINS_DIR, ProcessSpace, Program};
 use super::space::{Space, sysctl};
 use super::switch::Switch;
 use super::syslog::Syslog;
-use crate::dataplane::HostSpec;
+use crate::dataplane::{HostSpec, NetworkBackend};
 
 /// What XenServer's and XCP-ng's release packages make of `/etc/sysconfig/iptables`.
 const FIREWALL: &str = include_str!("iptables");
@@ -28,73 +30,90 @@ pub(super) struct Host {
     pub(super) uuid: String,
     pub(super) space: Arc<Space>,
     syslog: Syslog,
-    locked_vifs: Mutex<BTreeSet<String>>,
+    backend: Backend,
+}
+
+/// What switches packets, with what is to be remembered of it.
+#[derive(Debug)]
+enum Backend {
+    Bridge(LockedVifs),
+    OpenVSwitch(Vswitch),
 }
 
 impl Host {
     pub(super) fn build(spec: &HostSpec, switch: &Switch, processes: &Arc<ProcessSpace>) -> io::Result<Self> {
-        let files = files::prepare(&spec.uuid, &spec.files)?;
-        let mut bridges = Vec::new();
-        for bridge in &spec.bridges {
-            let address: Option<IpNet> = bridge
-                .management_address
-                .as_deref()
-                .map(|it| it.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error)))
-                .transpose()?;
-            bridges.push((bridge.name.parse::<Name>()?, bridge.network_uuid.as_str(), address));
-        }
+        let files = files::prepare(spec)?;
+        let bridges = Bridge::all(&spec.bridges)?;
         let mut socket = None;
         let space = Space::with_files(processes, || {
             tune()?;
-            files::furnish(spec.iptables, &files)?;
+            files::furnish(spec, &files)?;
             socket = Some(Syslog::bind()?);
             Ok(())
         })?;
+        let space = Arc::new(space);
         let syslog = Syslog::listen(socket.ok_or_else(|| io::Error::other("no /dev/log"))?)?;
-        let host = Self {
-            name: spec.name.clone(),
-            uuid: spec.uuid.clone(),
-            space: Arc::new(space),
-            syslog,
-            locked_vifs: Mutex::default(),
-        };
         // The rules stand before the first link does.
-        host.firewall("iptables-restore", FIREWALL)?;
-        host.firewall("ip6tables-restore", FIREWALL_IPV6)?;
-        host.space.ip(&["link set dev lo up".to_owned()])?;
-        for (index, (bridge, network, address)) in bridges.iter().enumerate() {
-            host.bridge(bridge, *address)?;
-            let uplink = format!("eth{index}");
-            let port = switch.connect(network, bridge, &host.space, &uplink)?;
-            host.space.ip(&[format!("link set dev {uplink} master {bridge} up")])?;
-            host.space.await_forwarding(&uplink)?;
-            switch.space.await_forwarding(&port)?;
-        }
-        Ok(host)
+        firewall(&space, "iptables-restore", FIREWALL)?;
+        firewall(&space, "ip6tables-restore", FIREWALL_IPV6)?;
+        space.ip(&["link set dev lo up".to_owned()])?;
+        let cables = Cables::lay(&space, switch, processes, &bridges, spec.network_backend)?;
+        let backend = match spec.network_backend {
+            NetworkBackend::Bridge => {
+                make_bridges(&space, &bridges, &cables)?;
+                Backend::Bridge(LockedVifs::default())
+            }
+            NetworkBackend::OpenVSwitch => {
+                cables.send_whole(switch)?;
+                Backend::OpenVSwitch(Vswitch::new(&space, bridges)?)
+            }
+        };
+        cables.await_forwarding(&space, switch)?;
+        Ok(Self { name: spec.name.clone(), uuid: spec.uuid.clone(), space, syslog, backend })
     }
 
-    fn firewall(&self, restore: &str, rules: &str) -> io::Result<()> {
-        let output = self.space.program(&Program::new(restore, &[]).stdin(rules.as_bytes()))?;
-        process::success(restore, &output).map(drop)
+    pub(super) const fn network_backend(&self) -> NetworkBackend {
+        match self.backend {
+            Backend::Bridge(_) => NetworkBackend::Bridge,
+            Backend::OpenVSwitch(_) => NetworkBackend::OpenVSwitch,
+        }
     }
 
-    fn bridge(&self, name: &Name, address: Option<IpNet>) -> io::Result<()> {
-        self.space.ip(&[new_bridge(name)])?;
-        // dom0 has IPv6 switched off but for an IPv6 management network.
-        if let Some(IpNet::V6(_)) = address {
-            self.space.in_network(|| sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "0"))?;
-        }
-        let mut lines = Vec::new();
-        if let Some(address) = address {
-            lines.push(format!("address add {address} dev {name}{}", no_dad(address)));
-        }
-        lines.push(format!("link set dev {name} up"));
-        self.space.ip(&lines)
+    /// Whether guests have to send frames as they are to be on the wire.
+    pub(super) const fn switches_in_user_space(&self) -> bool {
+        matches!(self.backend, Backend::OpenVSwitch(_))
     }
 
-    /// Names of the VIFs that have rules in ebtables. Whoever changes those holds this.
-    pub(super) fn locked_vifs(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.locked_vifs.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn vswitch(&self) -> io::Result<&Vswitch> {
+        match &self.backend {
+            Backend::OpenVSwitch(vswitch) => Ok(vswitch),
+            Backend::Bridge(_) => {
+                let message = format!("host {} has the Linux bridge, not Open vSwitch", self.name);
+                Err(io::Error::new(io::ErrorKind::Unsupported, message))
+            }
+        }
+    }
+
+    /// The line that puts a VIF on its bridge, where that is all [`lock`](Self::lock) would do.
+    pub(super) fn joining(&self, port: &Port) -> Option<String> {
+        let alone = matches!(self.backend, Backend::Bridge(_)) && port.lock == Lock::Unlocked;
+        alone.then(|| format!("link set dev {} master {} up", port.vif(), port.bridge))
+    }
+
+    /// Makes of a VIF of `vm` what its locking says: the steps of xenopsd's `setup-vif-rules`.
+    pub(super) fn lock(&self, vm: &Id, port: &Port) -> io::Result<()> {
+        match &self.backend {
+            Backend::Bridge(locked) => locking::apply(&self.space, locked, port),
+            Backend::OpenVSwitch(vswitch) => vswitch.lock(vm, port),
+        }
+    }
+
+    /// Takes away what there is of a VIF besides its link.
+    pub(super) fn clear(&self, port: &Port) -> io::Result<()> {
+        match &self.backend {
+            Backend::Bridge(locked) => locking::clear(&self.space, locked, &port.vif()),
+            Backend::OpenVSwitch(vswitch) => vswitch.clear(port),
+        }
     }
 
     pub(super) fn has_link(&self, name: &str) -> io::Result<bool> {
@@ -122,17 +141,83 @@ impl Host {
     }
 }
 
-/// The line that makes a bridge which forwards from its first moment, and everything.
-pub(super) fn new_bridge(name: &impl std::fmt::Display) -> String {
-    format!("link add name {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
+fn firewall(space: &Space, restore: &str, rules: &str) -> io::Result<()> {
+    let output = space.program(&Program::new(restore, &[]).stdin(rules.as_bytes()))?;
+    process::success(restore, &output).map(drop)
 }
 
-/// How an address is added so that it serves at once.
-pub(super) fn no_dad(address: IpNet) -> &'static str {
-    match address {
-        IpNet::V4(_) => "",
-        IpNet::V6(_) => " nodad",
+/// The host's links into the switch, by the name of the bridge they belong to.
+struct Cables(HashMap<Name, Cable>);
+
+struct Cable {
+    /// The end in dom0.
+    uplink: Name,
+    /// The end in the switch.
+    port: String,
+}
+
+impl Cables {
+    /// An Open vSwitch tags the frames of a VLAN itself. A Linux bridge gets them without tag by an uplink that is
+    /// named as the VLAN's device in dom0.
+    fn lay(
+        space: &Space,
+        switch: &Switch,
+        processes: &Arc<ProcessSpace>,
+        bridges: &[Bridge],
+        backend: NetworkBackend,
+    ) -> io::Result<Self> {
+        let mut cables = Self(HashMap::new());
+        for bridge in bridges {
+            let Bridge { name, network, wire, .. } = bridge;
+            let uplink: Name = match wire {
+                Wire::Uplink(uplink) => uplink.clone(),
+                Wire::Vlan { parent, tag } => {
+                    let device = format!("{}.{tag}", cables.of(parent)?.uplink);
+                    switch.trunk(bridge);
+                    if backend == NetworkBackend::OpenVSwitch {
+                        continue;
+                    }
+                    switch.untag(processes, name.as_str())?;
+                    device.parse()?
+                }
+            };
+            let port = switch.connect(network, name, space, &uplink)?;
+            cables.0.insert(name.clone(), Cable { uplink, port });
+        }
+        let up = |cable: &Cable| format!("link set dev {} up", cable.uplink);
+        space.ip(&cables.0.values().map(up).collect::<Vec<_>>())?;
+        Ok(cables)
     }
+
+    fn of(&self, bridge: &Name) -> io::Result<&Cable> {
+        let cable = self.0.get(bridge);
+        cable.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("{bridge}: no bridge with an uplink"))
+        })
+    }
+
+    fn send_whole(&self, switch: &Switch) -> io::Result<()> {
+        self.0.values().try_for_each(|cable| switch.space.send_whole(&cable.port))
+    }
+
+    fn await_forwarding(&self, space: &Space, switch: &Switch) -> io::Result<()> {
+        self.0.values().try_for_each(|cable| {
+            space.await_forwarding(&cable.uplink.to_string())?;
+            switch.space.await_forwarding(&cable.port)
+        })
+    }
+}
+
+fn make_bridges(space: &Space, bridges: &[Bridge], cables: &Cables) -> io::Result<()> {
+    for bridge in bridges {
+        let name = &bridge.name;
+        space.ip(&[new_bridge(name)])?;
+        bridge.tune(space)?;
+        let mut lines = bridge.up();
+        lines.push(format!("link set dev {} master {name}", cables.of(name)?.uplink));
+        space.ip(&lines)?;
+    }
+    Ok(())
 }
 
 /// dom0's kernel parameters, as its `sysctl.d` has them.

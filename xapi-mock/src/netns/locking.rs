@@ -4,43 +4,56 @@
 //! host is judged by the chain that was made first, and if that is the receiver's it is accepted before the sender's
 //! is asked; and `FORWARD` does not see what a guest sends to dom0 itself.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::host::Host;
 use super::port::{Lock, Port};
 use super::process::{self, Program};
+use super::space::Space;
+
+/// Names of the VIFs that have rules in ebtables. Whoever changes those holds it.
+#[derive(Debug, Default)]
+pub(super) struct LockedVifs(Mutex<BTreeSet<String>>);
+
+impl LockedVifs {
+    fn hold(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Makes the bridge and the rules what `port.lock` says.
-pub(super) fn apply(host: &Host, port: &Port) -> io::Result<()> {
+pub(super) fn apply(dom0: &Space, vifs: &LockedVifs, port: &Port) -> io::Result<()> {
     let vif = port.vif();
     // The script takes /var/lock/ebtables.lock for the same reason.
-    let mut locked = host.locked_vifs();
-    host.space.ip(&[format!("link set dev {vif} down")])?;
+    let mut locked = vifs.hold();
+    dom0.ip(&[format!("link set dev {vif} down")])?;
     if locked.remove(&vif) {
-        remove(host, &vif)?;
+        remove(dom0, &vif)?;
     }
-    host.space.ip(&[format!("link set dev {vif} nomaster")])?;
+    dom0.ip(&[format!("link set dev {vif} nomaster")])?;
     if port.lock != Lock::Disabled {
-        host.space.ip(&[format!("link set dev {vif} master {}", port.bridge)])?;
+        dom0.ip(&[format!("link set dev {vif} master {}", port.bridge)])?;
     }
     if let Lock::Locked { ipv4, ipv6 } = &port.lock {
         locked.insert(vif.clone());
-        restore(host, &rules(port, ipv4, *ipv6))?;
+        restore(dom0, &rules(port, ipv4, ipv6))?;
     }
-    host.space.ip(&[format!("link set dev {vif} up")])
+    dom0.ip(&[format!("link set dev {vif} up")])
 }
 
 /// Removes the rules of a VIF that goes away.
-pub(super) fn clear(host: &Host, vif: &str) -> io::Result<()> {
+pub(super) fn clear(dom0: &Space, vifs: &LockedVifs, vif: &str) -> io::Result<()> {
     // Held until ebtables is done.
-    let mut locked = host.locked_vifs();
+    let mut locked = vifs.hold();
     if locked.remove(vif) {
-        remove(host, vif)?;
+        remove(dom0, vif)?;
     }
     Ok(())
 }
 
-fn rules(port: &Port, ipv4: &[std::net::Ipv4Addr], ipv6: bool) -> String {
+fn rules(port: &Port, ipv4: &[Ipv4Addr], ipv6: &[Ipv6Addr]) -> String {
     let (vif, mac) = (port.vif(), port.mac);
     let chain = format!("FORWARD_{vif}");
     let mut text = format!(
@@ -58,20 +71,21 @@ fn rules(port: &Port, ipv4: &[std::net::Ipv4Addr], ipv6: bool) -> String {
              -A {chain} -p IPv4 -i {vif} --ip-src {address} -j ACCEPT\n"
         );
     }
-    if ipv6 {
+    // Addresses of this family are not told apart: all of it passes or nothing.
+    if !ipv6.is_empty() {
         text += &format!("-A {chain} -p IPv6 -i {vif} -j ACCEPT\n");
     }
     text
 }
 
 /// As in the script, a chain that somebody else has removed is not missed.
-fn remove(host: &Host, vif: &str) -> io::Result<()> {
+fn remove(dom0: &Space, vif: &str) -> io::Result<()> {
     let chain = format!("FORWARD_{vif}");
-    if !host.space.program(&Program::new("ebtables-nft", &["-L", &chain]))?.status.success() {
+    if !dom0.program(&Program::new("ebtables-nft", &["-L", &chain]))?.status.success() {
         return Ok(());
     }
     restore(
-        host,
+        dom0,
         &format!(
             "*filter\n-D FORWARD -i {vif} -j {chain}\n-D FORWARD -o {vif} -j {chain}\n-F {chain}\n-X {chain}\n"
         ),
@@ -79,7 +93,7 @@ fn remove(host: &Host, vif: &str) -> io::Result<()> {
 }
 
 /// Unlike the old `ebtables-restore`, the one for nftables can leave alone what its input does not name.
-fn restore(host: &Host, text: &str) -> io::Result<()> {
+fn restore(dom0: &Space, text: &str) -> io::Result<()> {
     let program = Program::new("ebtables-nft-restore", &["--noflush"]).stdin(text.as_bytes());
-    process::success("ebtables-nft-restore", &host.space.program(&program)?).map(drop)
+    process::success("ebtables-nft-restore", &dom0.program(&program)?).map(drop)
 }

@@ -160,9 +160,14 @@ impl ProcessSpace {
     pub(super) fn new() -> io::Result<Self> {
         on_thread(|| {
             unshare(CloneFlags::CLONE_NEWPID)?;
-            // Reads a pipe whose other end only this process holds.
-            let mut first =
-                command("cat").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+            // `cat` reads a pipe whose other end only this process holds. It waits for no child, so the kernel
+            // is told to: a daemon that ended would stay a zombie.
+            let mut first = command("env")
+                .args(["--ignore-signal=CHLD", "cat"])
+                .process_group(0)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()?;
             let namespace = File::open(format!("/proc/{}/ns/pid", first.id()))?;
             let pipe = first.stdin.take();
             Ok(Self { namespace, first: Mutex::new((first, pipe)) })

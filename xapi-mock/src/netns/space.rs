@@ -141,6 +141,13 @@ impl Space {
         process::success("ip", &output).map(drop)
     }
 
+    /// Has packets leave through `link` with their checksums made and no longer than its MTU: who reads frames at
+    /// its other end, as a switch in user space does, would else see what the kernel leaves to hardware.
+    pub(super) fn send_whole(&self, link: &str) -> io::Result<()> {
+        let output = self.program(&Program::new("ethtool", &["-K", link, "tx", "off"]))?;
+        process::success("ethtool", &output).map(drop)
+    }
+
     /// Waits until `link` forwards, its other end being up: the bridge sees the carrier a moment later. A link that is
     /// on no bridge is not waited for. Needs a `/sys` of its own.
     pub(super) fn await_forwarding(&self, link: &str) -> io::Result<()> {

@@ -2,20 +2,24 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
-use super::host::{new_bridge, no_dad};
-use super::port::{Mac, Name};
+use super::bridge::{Bridge, Wire, new_bridge, no_dad};
+use super::host::Host;
+use super::port::{Id, Mac, Name};
 use super::process::ProcessSpace;
 use super::space::{Space, next_index, sysctl};
+use crate::dataplane::{BridgeSpec, HostSpec, Iptables, NetworkBackend, VlanSpec};
 
 /// The common switch.
 #[derive(Debug)]
 pub(super) struct Switch {
     pub(super) space: Arc<Space>,
     wiring: Mutex<Wiring>,
+    /// One for each VLAN that somebody without tags is on.
+    taggers: Mutex<Vec<Host>>,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +28,8 @@ struct Wiring {
     networks: HashMap<String, String>,
     /// Name of a bridge in some dom0 → uuid of its network.
     bridges: HashMap<String, String>,
+    /// The same of a VLAN's → what it is there.
+    vlans: HashMap<String, Bridge>,
     ports: u32,
 }
 
@@ -35,20 +41,24 @@ impl Switch {
             }
             sysctl("ipv6/conf/default/disable_ipv6", "1")
         })?;
-        Ok(Self { space: Arc::new(space), wiring: Mutex::default() })
+        Ok(Self { space: Arc::new(space), wiring: Mutex::default(), taggers: Mutex::default() })
+    }
+
+    fn wiring(&self) -> MutexGuard<'_, Wiring> {
+        self.wiring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives `space` a link named `uplink` into the network that `bridge` belongs to. Answers its other end here.
     pub(super) fn connect(
         &self,
-        network: &str,
+        network: &Id,
         bridge: &Name,
         space: &Space,
-        uplink: &str,
+        uplink: &Name,
     ) -> io::Result<String> {
-        let mut wiring = self.wiring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wiring = self.wiring();
         let mut lines = Vec::new();
-        let known = wiring.networks.get(network).cloned();
+        let known = wiring.networks.get(network.as_str()).cloned();
         let segment = known.unwrap_or_else(|| {
             let segment = format!("net{}", wiring.networks.len());
             lines.extend([new_bridge(&segment), format!("link set dev {segment} up")]);
@@ -56,12 +66,65 @@ impl Switch {
         });
         wiring.ports += 1;
         let port = format!("port{}", wiring.ports);
-        lines.push(plug(&port, uplink, "", space));
+        lines.push(plug(&port, &uplink.to_string(), "", space));
         lines.push(format!("link set dev {port} master {segment} up"));
         self.space.ip(&lines)?;
-        wiring.networks.insert(network.to_owned(), segment);
-        wiring.bridges.entry(bridge.to_string()).or_insert_with(|| network.to_owned());
+        wiring.networks.insert(network.to_string(), segment);
+        wiring.bridges.entry(bridge.to_string()).or_insert_with(|| network.to_string());
         Ok(port)
+    }
+
+    /// Notes that the network of `bridge` is a VLAN. The switch takes tagged frames as they come.
+    pub(super) fn trunk(&self, bridge: &Bridge) {
+        if let Wire::Vlan { .. } = bridge.wire {
+            self.wiring().vlans.entry(bridge.name.to_string()).or_insert_with(|| bridge.clone());
+        }
+    }
+
+    /// Lets whoever sends no tags [`connect`](Self::connect) to the VLAN of the pool's bridge `bridge`.
+    ///
+    /// An Open vSwitch does the tagging between a bridge of the VLAN's own here and its parent's: not every kernel
+    /// knows VLANs.
+    pub(super) fn untag(&self, processes: &Arc<ProcessSpace>, bridge: &str) -> io::Result<()> {
+        // Held throughout, so that nobody does it twice.
+        let mut taggers = self.taggers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (vlan, parent, tag, trunk) = {
+            let wiring = self.wiring();
+            let Some(vlan) = wiring.vlans.get(bridge).filter(|_| !wiring.bridges.contains_key(bridge)) else {
+                return Ok(());
+            };
+            let Wire::Vlan { parent, tag } = &vlan.wire else { return Ok(()) };
+            (vlan.clone(), parent.clone(), *tag, wiring.network(parent.as_str())?)
+        };
+        let spec = |name: &Name, network: String, vlan| BridgeSpec {
+            name: name.to_string(),
+            network_uuid: network,
+            management_address: None,
+            vlan,
+        };
+        let tagged = VlanSpec { parent: parent.to_string(), tag: tag.number() };
+        let bridges =
+            vec![spec(&parent, trunk, None), spec(&vlan.name, vlan.network.to_string(), Some(tagged))];
+        let tagger = Host::build(
+            &HostSpec {
+                uuid: "tagger".to_owned(),
+                name: format!("tagger of {bridge}"),
+                bridges,
+                network_backend: NetworkBackend::OpenVSwitch,
+                iptables: Iptables::default(),
+                files: Vec::new(),
+            },
+            self,
+            processes,
+        )?;
+        let access: Name = "access".parse()?;
+        let port = self.connect(&vlan.network, &vlan.name, &tagger.space, &access)?;
+        self.space.send_whole(&port)?;
+        tagger.space.ip(&[format!("link set dev {access} up")])?;
+        tagger.vswitch()?.add_access(&vlan.name, &access)?;
+        self.space.await_forwarding(&port)?;
+        taggers.push(tagger);
+        Ok(())
     }
 
     /// A machine outside the pool, on the network of the pool's bridge `bridge`.
@@ -73,10 +136,10 @@ impl Switch {
         addresses: &[IpNet],
     ) -> io::Result<Space> {
         let space = Space::network(processes, tune_station)?;
-        let mut wiring = self.wiring.lock().unwrap_or_else(PoisonError::into_inner);
-        let network = wiring.bridges.get(bridge).and_then(|it| wiring.networks.get(it)).cloned();
-        let segment = network
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{bridge}: no such bridge")))?;
+        self.untag(processes, bridge)?;
+        let mut wiring = self.wiring();
+        let network = wiring.network(bridge)?;
+        let segment = wiring.networks.get(&network).cloned().unwrap_or_default();
         wiring.ports += 1;
         let port = format!("port{}", wiring.ports);
         self.space.ip(&[
@@ -89,6 +152,14 @@ impl Switch {
         space.ip(&lines)?;
         self.space.await_forwarding(&port)?;
         Ok(space)
+    }
+}
+
+impl Wiring {
+    /// The uuid of the network that `bridge` belongs to in dom0.
+    fn network(&self, bridge: &str) -> io::Result<String> {
+        let network = self.bridges.get(bridge).cloned();
+        network.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{bridge}: no such bridge")))
     }
 }
 

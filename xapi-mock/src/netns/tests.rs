@@ -4,31 +4,59 @@ mod dom0;
 mod domains;
 mod frames;
 mod locking;
+mod ovs;
 mod packet;
 mod plugins;
+mod vlan;
 
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use super::{GuestHandle, HostHandle, Netns, NsHandle};
-use crate::dataplane::{BridgeSpec, Content, DataPlane, HostFile, HostSpec, Iptables, Locking, VifPort};
+use crate::dataplane::{
+    BridgeSpec, Content, DataPlane, HostFile, HostSpec, Iptables, Locking, NetworkBackend, VifPort, VlanSpec,
+};
 
 /// How long a packet is waited for that should come, sent again all the while.
 const ATTEMPTS: u32 = 20;
 
+/// What hosts can have.
+const BACKENDS: [NetworkBackend; 2] = [NetworkBackend::Bridge, NetworkBackend::OpenVSwitch];
+
+/// A host with a bridge `xenbr0`.
+fn spec(name: &str, network_backend: NetworkBackend) -> HostSpec {
+    let (uuid, address) = if name == "one" { ("1111", "10.9.0.101/24") } else { ("2222", "10.9.0.102/24") };
+    let bridge = BridgeSpec {
+        name: "xenbr0".into(),
+        network_uuid: "network".into(),
+        management_address: Some(address.into()),
+        vlan: None,
+    };
+    HostSpec {
+        uuid: uuid.into(),
+        name: name.into(),
+        bridges: vec![bridge],
+        network_backend,
+        iptables: Iptables::Nft,
+        files: Vec::new(),
+    }
+}
+
 /// A pool of hosts `one` and `two` with a bridge `xenbr0` and files in each.
 fn pool_with(iptables: Iptables, files: &[HostFile]) -> Netns {
     let plane = Netns::new().expect("run these tests as root");
-    for (name, uuid) in [("one", "1111"), ("two", "2222")] {
-        let address = if name == "one" { "10.9.0.101/24" } else { "10.9.0.102/24" };
-        let bridge = BridgeSpec {
-            name: "xenbr0".into(),
-            network_uuid: "network".into(),
-            management_address: Some(address.into()),
-        };
-        let bridges = vec![bridge];
-        let files = files.to_vec();
-        plane.add_host(&HostSpec { uuid: uuid.into(), name: name.into(), bridges, iptables, files }).unwrap();
+    for name in ["one", "two"] {
+        let spec = spec(name, NetworkBackend::Bridge);
+        plane.add_host(&HostSpec { iptables, files: files.to_vec(), ..spec }).unwrap();
+    }
+    plane
+}
+
+/// A pool of hosts `one` and `two`, each with its own back end.
+fn pool_of(backends: [NetworkBackend; 2]) -> Netns {
+    let plane = Netns::new().expect("run these tests as root");
+    for (name, backend) in ["one", "two"].into_iter().zip(backends) {
+        plane.add_host(&spec(name, backend)).unwrap();
     }
     plane
 }
@@ -59,6 +87,8 @@ fn port(domid: u32, number: u8) -> VifPort {
     VifPort {
         domid,
         device: 0,
+        uuid: format!("vif-{number}"),
+        network_uuid: "network".into(),
         bridge: "xenbr0".into(),
         mac: mac(number),
         mtu: 1500,

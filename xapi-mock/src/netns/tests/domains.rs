@@ -61,7 +61,7 @@ fn a_domain_leaves_nothing_and_comes_back_under_another_id() {
     let dom0 = host(&plane, "one");
     assert!(plane.guest("vm1").is_none());
     assert_eq!(names(&guest), ["lo"], "what is held of the old guest has no network");
-    assert_eq!(names(&dom0), ["lo", "xenbr0", "eth0"]);
+    assert_eq!(names(&dom0), ["lo", "eth0", "xenbr0"]);
     let rules = dom0.command("ebtables-nft-save", &[], b"").unwrap();
     assert!(!String::from_utf8_lossy(&rules.stdout).contains("vif4.0"));
     plane.destroy_domain("vm1").expect("nothing to do");
@@ -165,7 +165,7 @@ fn what_cannot_be_made_leaves_nothing() {
     let error = plane.create_domain("one", "vm1", &[port(1, 1), bad.clone()]).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
     assert!(plane.guest("vm1").is_none());
-    assert_eq!(names(&host(&plane, "one")), ["lo", "xenbr0", "eth0"]);
+    assert_eq!(names(&host(&plane, "one")), ["lo", "eth0", "xenbr0"]);
 
     let guest = start(&plane, "one", 1, 1);
     plane.plug("vm1", &bad).unwrap_err();
