@@ -14,6 +14,7 @@
 pub mod ids;
 pub mod iptables;
 pub mod model;
+pub mod ovs;
 pub mod packet;
 pub mod resolve;
 pub mod verdict;

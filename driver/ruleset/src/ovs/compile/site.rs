@@ -1,0 +1,201 @@
+//! Which packet is whose: the ports of one bridge, sorted into filtered ones, others, and wires.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{CompileError, digest, numbers};
+use crate::ids::{Interface, Mac, VifUuid};
+use crate::model::{Port, PortSecurity};
+use crate::ovs::flow::OfPort;
+use crate::ovs::host::{OvsHost, PortKind, SwitchPort};
+use crate::resolve::{Attachment, HostPolicy};
+
+/// A filtered port.
+pub(super) struct Site<'a> {
+    pub(super) port: &'a Port,
+    /// Its number in registers: from the VIF's uuid, so that a new OpenFlow number changes only the hook and the output.
+    pub(super) id: u32,
+    /// Its network's number.
+    pub(super) network: u32,
+    /// Its vif, its tap, or both.
+    pub(super) ofports: Vec<OfPort>,
+}
+
+/// A port that is not filtered.
+pub(super) struct Other {
+    pub(super) ofport: OfPort,
+    /// MACs that are certainly behind it.
+    pub(super) macs: Vec<Mac>,
+    /// Whether any other MAC may be behind it, too: a guest the operator vouches for, or an unknown one.
+    pub(super) nested: bool,
+    /// XAPI's locking flows decide what it sends.
+    pub(super) locked: bool,
+}
+
+/// A network with something to enforce on this bridge.
+pub(super) struct Net {
+    pub(super) name: Interface,
+    pub(super) number: u32,
+    pub(super) tag: Option<u16>,
+    /// Ports on which its packets have no VLAN header.
+    pub(super) access: Vec<Other>,
+    /// Whether the copies for many can be made port by port: not on a bond, whose members only `NORMAL` can choose from.
+    pub(super) explicit: bool,
+}
+
+/// One bridge, sorted.
+pub(super) struct Layout<'a> {
+    pub(super) ports: Vec<Site<'a>>,
+    /// Only those with a filtered port, or guarded.
+    pub(super) nets: Vec<Net>,
+    /// Ways out on which tagged packets are tagged.
+    pub(super) trunks: Vec<OfPort>,
+    /// VIFs of guarded networks that are no ports of the policy.
+    pub(super) unknown: Vec<OfPort>,
+    /// (network, MAC) of those.
+    pub(super) unknown_macs: Vec<(u32, Mac)>,
+    /// Access ports of networks with nothing to enforce.
+    pub(super) foreign: Vec<OfPort>,
+    pub(super) missing: Vec<VifUuid>,
+    pub(super) complaints: Vec<String>,
+}
+
+impl<'a> Layout<'a> {
+    pub(super) fn new(
+        host: &'a HostPolicy,
+        switch: &OvsHost,
+        bridge: &Interface,
+    ) -> Result<Self, CompileError> {
+        let switch_ports = switch.ports.get(bridge).ok_or_else(|| CompileError::NoBridge(bridge.clone()))?;
+        for attachment in &host.attachments {
+            if !switch.networks.contains_key(&attachment.bridge) {
+                let (vif, bridge) = (attachment.port.vif.clone(), attachment.bridge.clone());
+                return Err(CompileError::NoNetwork { vif, bridge });
+            }
+        }
+        // Conntrack zones are the kernel's: one number per network of the whole host, not of the bridge.
+        let zones = numbers(switch.networks.keys(), |name| digest(&[name.as_str()]), 0xffff);
+        let vifs = host.attachments.iter().map(|a| &a.port.vif);
+        let ids = numbers(vifs, |vif| digest(&[vif.as_str()]), u32::MAX);
+        let mut layout = Self {
+            ports: Vec::new(),
+            nets: Vec::new(),
+            trunks: Vec::new(),
+            unknown: Vec::new(),
+            unknown_macs: Vec::new(),
+            foreign: Vec::new(),
+            missing: Vec::new(),
+            complaints: Vec::new(),
+        };
+        let bonded = switch_ports.iter().any(|p| p.kind == PortKind::Wire { bonded: true });
+        layout.trunks = switch_ports
+            .iter()
+            .filter(|p| matches!(p.kind, PortKind::Wire { .. }) && p.tag.is_none())
+            .map(|p| p.ofport)
+            .collect();
+        let mut taken: BTreeMap<&str, &Attachment> = BTreeMap::new();
+        for attachment in &host.attachments {
+            if switch.networks.get(&attachment.bridge).is_none_or(|n| n.parent != *bridge) {
+                continue;
+            }
+            let ofports: Vec<&SwitchPort> =
+                switch_ports.iter().filter(|port| is_of(port, attachment)).collect();
+            taken.extend(ofports.iter().map(|port| (port.name.as_str(), attachment)));
+            if ofports.is_empty() {
+                layout.missing.push(attachment.port.vif.clone());
+            }
+            if attachment.port.security == PortSecurity::On
+                && let (Some(id), Some(network)) =
+                    (ids.get(&attachment.port.vif), zones.get(&attachment.bridge))
+            {
+                let ofports = ofports.iter().map(|port| port.ofport).collect();
+                layout.ports.push(Site { port: &attachment.port, id: *id, network: *network, ofports });
+            }
+        }
+        for (name, tag) in switch.networks_of(bridge) {
+            let Some(&number) = zones.get(name) else { continue };
+            let guarded = host.guarded.contains(name);
+            let on_it = |port: &&SwitchPort| port.tag == tag && !layout.trunks.contains(&port.ofport);
+            if !guarded && !layout.ports.iter().any(|site| site.network == number) {
+                layout.foreign.extend(switch_ports.iter().filter(on_it).map(|port| port.ofport));
+                continue;
+            }
+            let mut access = Vec::new();
+            for port in switch_ports.iter().filter(on_it).collect::<Vec<_>>() {
+                match (taken.get(port.name.as_str()), &port.kind) {
+                    (Some(owner), _) if owner.port.security == PortSecurity::On => {}
+                    (Some(owner), _) => access.push(vouched_for(port, &owner.port)),
+                    (None, PortKind::Guest { mac, .. }) if guarded => {
+                        layout.unknown.push(port.ofport);
+                        layout.unknown_macs.extend(mac.map(|mac| (number, mac)));
+                    }
+                    (None, _) => access.push(other(port)),
+                }
+            }
+            if bonded {
+                layout.complaints.push(format!(
+                    "{name}: its bridge {bridge} has a bond, which only the switch's own flooding can use; broadcast, \
+                     multicast and unknown unicast reach every guest of the network"
+                ));
+            }
+            layout.nets.push(Net { name: name.clone(), number, tag, access, explicit: !bonded });
+        }
+        for locked in layout.nets.iter().flat_map(|n| &n.access).filter(|other| other.locked) {
+            layout.complaints.push(format!(
+                "{bridge}: port {} is locked by XAPI and no port of ours; what it sends to many is not filtered",
+                locked.ofport
+            ));
+        }
+        Ok(layout)
+    }
+
+    pub(super) fn has_nothing_to_enforce(&self) -> bool {
+        self.nets.is_empty()
+    }
+
+    /// Who receives what is sent to a MAC on a network; nobody, if it is an unknown VIF's.
+    pub(super) fn receivers(&self) -> BTreeMap<(u32, Mac), Vec<u32>> {
+        let mut receivers: BTreeMap<(u32, Mac), Vec<u32>> = BTreeMap::new();
+        for key in &self.unknown_macs {
+            receivers.entry(*key).or_default();
+        }
+        for site in &self.ports {
+            for mac in macs(site.port) {
+                receivers.entry((site.network, mac)).or_default().push(site.id);
+            }
+        }
+        receivers
+    }
+
+    pub(super) fn net(&self, number: u32) -> Option<&Net> {
+        self.nets.iter().find(|net| net.number == number)
+    }
+}
+
+/// The port's MAC and those of its pairs, each once.
+pub(super) fn macs(port: &Port) -> BTreeSet<Mac> {
+    port.pairs.iter().filter_map(|pair| pair.mac).chain([port.mac]).collect()
+}
+
+/// By uuid where the switch knows it; the name alone may be a leftover's.
+fn is_of(port: &SwitchPort, attachment: &Attachment) -> bool {
+    match &port.kind {
+        PortKind::Guest { vif: Some(vif), .. } => *vif == attachment.port.vif,
+        PortKind::Guest { vif: None, .. } => attachment.interfaces().contains(&port.name),
+        PortKind::Internal { .. } | PortKind::Wire { .. } => false,
+    }
+}
+
+fn vouched_for(port: &SwitchPort, owner: &Port) -> Other {
+    Other { ofport: port.ofport, macs: macs(owner).into_iter().collect(), nested: true, locked: false }
+}
+
+fn other(port: &SwitchPort) -> Other {
+    let (macs, nested): (Vec<Mac>, bool) = match &port.kind {
+        PortKind::Guest { mac, .. } | PortKind::Internal { mac } => {
+            (mac.iter().copied().collect(), mac.is_none())
+        }
+        PortKind::Wire { .. } => (Vec::new(), true),
+    };
+    let locked = matches!(port.kind, PortKind::Guest { locked: true, .. });
+    Other { ofport: port.ofport, macs, nested, locked }
+}

@@ -1,0 +1,114 @@
+use super::*;
+use crate::model::{Direction, PortRange, PortSecurity, Protocol, Remote, Service};
+use crate::ovs::fixtures::{bridge, host, rule, switch};
+use crate::ovs::flow::OfPort;
+use crate::ovs::host::PortKind;
+use crate::ovs::{HOOK_PRIORITIES, table};
+
+fn compiled(host: &HostPolicy, switch: &OvsHost) -> Compiled {
+    compile(host, switch, &bridge(), Epoch::seeded(0)).unwrap()
+}
+
+fn text(compiled: &Compiled) -> String {
+    compiled.flows.iter().map(|flow| format!("{flow}\n")).collect()
+}
+
+#[test]
+fn golden() {
+    insta::assert_snapshot!(text(&compiled(&host(), &switch())));
+}
+
+#[test]
+fn golden_guarded_hooks_and_an_open_port() {
+    let mut host = host();
+    host.attachments[1].port.security = PortSecurity::Off;
+    host.guarded.insert("xapi5".parse().unwrap());
+    let flows = text(&compiled(&host, &switch()));
+    let hooks: String =
+        flows.lines().filter(|l| l.starts_with("table=0,")).map(|l| format!("{l}\n")).collect();
+    insta::assert_snapshot!(hooks);
+}
+
+#[test]
+fn equal_input_gives_equal_flows_whatever_the_order() {
+    let mut other = host();
+    other.attachments.reverse();
+    for group in other.groups.values_mut() {
+        group.rules.reverse();
+    }
+
+    let shuffled = compiled(&other, &switch());
+    assert_eq!(text(&shuffled), text(&compiled(&host(), &switch())));
+    assert!(shuffled.flows.windows(2).all(|pair| pair[0].key != pair[1].key));
+}
+
+#[test]
+fn flows_stand_where_the_plugin_lets_them() {
+    for flow in compiled(&host(), &switch()).flows {
+        match flow.key.table {
+            table::HOOK => {
+                assert!(HOOK_PRIORITIES.contains(&flow.key.priority), "{flow}");
+                assert!(!flow.actions.contains(&Action::Normal), "{flow}");
+            }
+            table => assert!((60..=99).contains(&table), "{flow}"),
+        }
+        assert!(flow.to_string().len() < 1_900, "{flow}");
+    }
+}
+
+#[test]
+fn a_new_openflow_number_changes_only_hook_and_output() {
+    let mut moved = switch();
+    moved
+        .ports
+        .values_mut()
+        .flatten()
+        .filter(|p| p.name == "vif1.0")
+        .for_each(|p| p.ofport = OfPort::Number(77));
+    let (old, new) = (compiled(&host(), &switch()).flows, compiled(&host(), &moved).flows);
+    let changed: Vec<&Flow> = new.iter().filter(|flow| !old.contains(flow)).collect();
+    assert!(changed.iter().all(|f| [table::HOOK, table::OUTPUT].contains(&f.key.table)), "{changed:?}");
+    assert_eq!(changed.len(), 3);
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let mut udplite = host();
+    let service = Service::Ports(Protocol::UDPLITE, PortRange::new(5, 5).unwrap());
+    let group = udplite.groups.values_mut().next().unwrap();
+    group.rules.push(rule("lite", Direction::Ingress, service, Remote::Any));
+    assert!(compiled(&udplite, &switch()).complaints[0].contains("rule lite"));
+
+    let mut bonded = switch();
+    bonded.ports.values_mut().flatten().filter(|p| p.name == "eth0").for_each(|p| {
+        p.kind = PortKind::Wire { bonded: true };
+    });
+    assert!(compiled(&host(), &bonded).complaints[0].contains("has a bond"));
+
+    let mut unplugged = switch();
+    unplugged.ports.values_mut().for_each(|ports| ports.retain(|port| port.name != "vif2.0"));
+    assert_eq!(compiled(&host(), &unplugged).missing, ["vif-2".parse().unwrap()]);
+
+    let mut nowhere = host();
+    nowhere.attachments[0].bridge = "xapi9".parse().unwrap();
+    let refused = |host: &HostPolicy, bridge: &str| {
+        compile(host, &switch(), &bridge.parse().unwrap(), Epoch::seeded(0)).unwrap_err().to_string()
+    };
+    assert!(refused(&nowhere, "xenbr0").contains("xapi9"));
+    assert!(refused(&host(), "xenbr7").contains("xenbr7"));
+}
+
+#[test]
+fn a_bridge_with_nothing_to_enforce_has_no_flows() {
+    assert_eq!(compiled(&HostPolicy::default(), &switch()).flows, []);
+}
+
+#[test]
+fn numbers_are_stable_and_never_shared() {
+    let narrow = |names: &[&'static str]| numbers(names.iter().copied(), |_| 6, 7);
+    let three = narrow(&["a", "b", "c"]);
+    assert_eq!(three.into_iter().collect::<Vec<_>>(), [("a", 6), ("b", 7), ("c", 1)]);
+    assert_eq!(narrow(&["b"])["b"], 6);
+    let wide = |names: &[&'static str]| numbers(names.iter().copied(), |n| digest(&[n]), u32::MAX);
+    assert_eq!(wide(&["a", "b"])["b"], wide(&["b", "z"])["b"]);
+}

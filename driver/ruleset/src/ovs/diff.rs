@@ -1,0 +1,246 @@
+//! The fewest changes that turn what stands into what should stand.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fmt::Write as _;
+
+use super::compile::{CompileError, compile};
+use super::flow::{Action, Flow, Key};
+use super::host::OvsHost;
+use super::parse::{Observed, ObservedFlow};
+use super::{FLOW_COOKIE, table};
+use crate::ids::{Interface, VifUuid};
+use crate::iptables::{Epoch, Mark};
+use crate::resolve::HostPolicy;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A flow comes.
+    Add(Flow),
+    /// A flow gets other actions (or an older layout's cookie goes).
+    Replace {
+        /// What stands.
+        old: ObservedFlow,
+        /// What should.
+        new: Flow,
+    },
+    /// A flow goes.
+    Remove(ObservedFlow),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add(flow) => write!(f, "+ {flow}"),
+            Self::Replace { old, new } => {
+                write!(f, "~ {new} (was {})", super::render::Actions(&old.flow.actions))
+            }
+            Self::Remove(old) => write!(f, "- {}", old.flow),
+        }
+    }
+}
+
+/// What is to be changed on one bridge, and what cannot be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowPlan {
+    /// The changes, in the order of tables.
+    pub changes: Vec<Change>,
+    /// See [`super::Compiled::complaints`].
+    pub complaints: Vec<String>,
+    /// See [`super::Compiled::missing`].
+    pub missing: Vec<VifUuid>,
+}
+
+impl FlowPlan {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Input for `ovs-ofctl --bundle add-flows BRIDGE -`: all or nothing, at once.
+    #[must_use]
+    pub fn bundle(&self) -> String {
+        let mut text = String::new();
+        for change in &self.changes {
+            match change {
+                Change::Add(new) | Change::Replace { new, .. } => add(new, &mut text),
+                Change::Remove(old) => delete(old, &mut text),
+            }
+        }
+        text
+    }
+
+    /// The same for a switch without bundles, which carries out `add-flows` line by line: at no moment does anything
+    /// pass that passes neither before nor after.
+    ///
+    /// First what stops packets comes and what lets them pass goes, so that only what passes before and after passes; then
+    /// what lets pass comes and what stops goes, hooks before what they lead to. A flow that lets pass and gets other
+    /// actions is gone in between. Flows that only say who receives count as stopping: without one, a packet goes astray.
+    #[must_use]
+    pub fn ordered(&self) -> String {
+        let standing = self.changes.iter().filter_map(|change| match change {
+            Change::Add(flow) | Change::Replace { new: flow, .. } => Some(flow),
+            Change::Remove(_) => None,
+        });
+        let gone = self.changes.iter().filter_map(|change| match change {
+            Change::Replace { old, .. } | Change::Remove(old) => Some(&old.flow),
+            Change::Add(_) => None,
+        });
+        let denying = denying_conjunctions(standing.chain(gone));
+        let stops = |flow: &Flow| LEADS.contains(&flow.key.table) || restricts(flow, &denying);
+        let (mut closing, mut opening, mut last) = (String::new(), String::new(), String::new());
+        for change in &self.changes {
+            match change {
+                Change::Add(new) if stops(new) => add(new, &mut closing),
+                Change::Add(new) => add(new, &mut opening),
+                Change::Replace { new, .. } if stops(new) => add(new, &mut closing),
+                Change::Replace { old, new } => {
+                    if !stops(&old.flow) {
+                        delete(old, &mut closing);
+                    }
+                    add(new, &mut opening);
+                }
+                Change::Remove(old) if stops(&old.flow) => delete(old, &mut last),
+                Change::Remove(old) => delete(old, &mut closing),
+            }
+        }
+        closing + &opening + &last
+    }
+}
+
+fn add(flow: &Flow, text: &mut String) {
+    let _ = writeln!(text, "add cookie={FLOW_COOKIE:#x},{flow}");
+}
+
+fn delete(old: &ObservedFlow, text: &mut String) {
+    let _ = writeln!(text, "delete_strict cookie={:#x}/-1,{}", old.cookie, old.flow.key);
+}
+
+/// What is to be changed on one real bridge.
+///
+/// `seed` is a number that only grows, such as a clock's seconds: it becomes the epoch of a bridge that has none.
+///
+/// # Errors
+/// [`CompileError`]
+pub fn plan(
+    host: &HostPolicy,
+    switch: &OvsHost,
+    bridge: &Interface,
+    observed: &Observed,
+    seed: u64,
+) -> Result<FlowPlan, CompileError> {
+    let standing = observed.epoch();
+    let mut compiled = compile(host, switch, bridge, standing.unwrap_or_else(|| Epoch::seeded(seed)))?;
+    if let Some(epoch) = standing
+        && narrows(observed, &compiled.flows)
+    {
+        compiled = compile(host, switch, bridge, epoch.next())?;
+    }
+    let changes = diff(observed, &compiled.flows);
+    Ok(FlowPlan { changes, complaints: compiled.complaints, missing: compiled.missing })
+}
+
+/// Both lists are sorted by key.
+pub(super) fn diff(observed: &Observed, desired: &[Flow]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let (mut old, mut new) = (observed.flows.iter().peekable(), desired.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some(old), Some(new)) => old.flow.key.cmp(&new.key),
+        };
+        match order {
+            std::cmp::Ordering::Less => changes.extend(old.next().cloned().map(Change::Remove)),
+            std::cmp::Ordering::Greater => changes.extend(new.next().cloned().map(Change::Add)),
+            std::cmp::Ordering::Equal => {
+                if let (Some(old), Some(new)) = (old.next(), new.next())
+                    && (old.flow.actions != new.actions || old.cookie != FLOW_COOKIE)
+                {
+                    changes.push(Change::Replace { old: old.clone(), new: new.clone() });
+                }
+            }
+        }
+    }
+}
+
+impl Observed {
+    /// The epoch under which connections are remembered now.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        let accepting = self.flows.iter().filter(|observed| observed.flow.key.table == table::ACCEPT);
+        accepting.flat_map(|observed| &observed.flow.actions).find_map(|action| match action {
+            Action::Commit(mark) => Epoch::from_mark(Mark::new(*mark)?),
+            _ => None,
+        })
+    }
+}
+
+/// The tables whose flows are the policy's rules.
+const RULES: [u8; 6] = [
+    table::PROVIDER_EGRESS,
+    table::GROUPS_EGRESS,
+    table::RULES_EGRESS,
+    table::PROVIDER_INGRESS,
+    table::GROUPS_INGRESS,
+    table::RULES_INGRESS,
+];
+
+/// The tables whose flows lead a packet to its receivers and judge nothing.
+const LEADS: [u8; 8] = [
+    table::DELIVER,
+    table::MANY,
+    table::BUCKET,
+    table::OUTPUT,
+    table::REST_OUTPUT,
+    table::UNTAGGED,
+    table::WIRE,
+    table::OURS,
+];
+
+/// Whether a packet that passed may not pass any more, so that connections must be judged again: a permission goes, a
+/// denial comes, or a port is filtered that was not.
+fn narrows(observed: &Observed, desired: &[Flow]) -> bool {
+    let old: Vec<&Flow> = observed.flows.iter().map(|observed| &observed.flow).collect();
+    let denying = denying_conjunctions(old.iter().copied().chain(desired));
+    let loses = |old: &&Flow| {
+        let new = desired.binary_search_by(|new| new.key.cmp(&old.key)).ok().and_then(|at| desired.get(at));
+        RULES.contains(&old.key.table)
+            && match new {
+                None => !restricts(old, &denying),
+                Some(new) => !old.actions.iter().all(|action| new.actions.contains(action)),
+            }
+    };
+    let stops = |new: &Flow| {
+        let is_new = || old.binary_search_by(|old| old.key.cmp(&new.key)).is_err();
+        match new.key.table {
+            table::HOOK => is_new(),
+            rules if RULES.contains(&rules) => restricts(new, &denying) && is_new(),
+            _ => false,
+        }
+    };
+    old.iter().any(loses) || desired.iter().any(stops)
+}
+
+/// Conjunctions that end in a denial.
+fn denying_conjunctions<'a>(flows: impl Iterator<Item = &'a Flow>) -> BTreeSet<u32> {
+    let deny = |flow: &&Flow| flow.actions == [Action::Resubmit(table::DENY)];
+    flows.filter(deny).filter_map(|flow| flow.key.matches.conj_id).collect()
+}
+
+/// Whether a flow can only make fewer packets pass. A hook takes a packet from the switch's own, open way.
+fn restricts(flow: &Flow, denying: &BTreeSet<u32>) -> bool {
+    let Flow { key: Key { table, .. }, actions } = flow;
+    *table == table::HOOK
+        || actions.iter().all(|action| match action {
+            Action::Conjunction { id, .. } => denying.contains(id),
+            Action::Resubmit(next) => *next == table::DENY,
+            _ => false,
+        })
+}
+
+#[cfg(test)]
+mod tests;

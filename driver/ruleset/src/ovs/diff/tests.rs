@@ -1,0 +1,70 @@
+use std::fmt::Write as _;
+
+use super::super::fixtures::{bridge, host, switch};
+use super::super::parse_dump_flows;
+use super::*;
+
+/// What `dump-flows` says once `plan` was carried out on an empty bridge.
+fn standing(plan: &FlowPlan) -> Observed {
+    let mut dump = "OFPST_FLOW reply (OF1.4) (xid=0x2):\n".to_owned();
+    for line in plan.bundle().lines() {
+        let _ = writeln!(dump, " {}", line.strip_prefix("add ").unwrap().replace(",actions=", " actions="));
+    }
+    parse_dump_flows(&dump).unwrap()
+}
+
+fn planned(observed: &Observed, change: impl FnOnce(&mut HostPolicy)) -> FlowPlan {
+    let mut host = host();
+    change(&mut host);
+    plan(&host, &switch(), &bridge(), observed, 7).unwrap()
+}
+
+#[test]
+fn nothing_changed_nothing_written() {
+    let cold = planned(&Observed::default(), |_| {});
+    assert!(cold.changes.iter().all(|change| matches!(change, Change::Add(_))));
+    let observed = standing(&cold);
+    assert!(planned(&observed, |_| {}).is_empty());
+    assert_eq!(observed.epoch(), Some(Epoch::seeded(7)));
+}
+
+#[test]
+fn a_rule_that_goes_raises_the_epoch_and_one_that_comes_does_not() {
+    let observed = standing(&planned(&Observed::default(), |_| {}));
+    let rules = |host: &mut HostPolicy| host.groups.values_mut().next().map(|g| std::mem::take(&mut g.rules));
+    let narrowed = planned(&observed, |host| drop(rules(host)));
+    let new_epoch = format!("load:{:#x}->NXM_NX_CT_MARK[8..31]", Epoch::seeded(7).next().mark().value() >> 8);
+    assert!(narrowed.bundle().contains(&new_epoch), "{}", narrowed.bundle());
+
+    let without = standing(&planned(&Observed::default(), |host| drop(rules(host))));
+    let widened = planned(&without, |_| {});
+    assert!(!widened.is_empty() && !widened.bundle().contains("CT_MARK"), "{}", widened.bundle());
+}
+
+#[test]
+fn a_port_that_becomes_filtered_and_a_denial_that_comes_raise_the_epoch() {
+    let raises = |before: fn(&mut HostPolicy)| {
+        let observed = standing(&planned(&Observed::default(), before));
+        planned(&observed, |_| {}).bundle().contains("CT_MARK")
+    };
+    assert!(raises(|host| host.attachments[0].port.security = crate::model::PortSecurity::Off));
+    assert!(raises(|host| host.provider.clear()));
+    assert!(!raises(|_| {}));
+}
+
+#[test]
+fn flows_of_an_older_layout_are_replaced_and_all_goes_when_nothing_is_left_to_do() {
+    let mut observed = standing(&planned(&Observed::default(), |_| {}));
+    observed.flows[0].cookie = super::super::COOKIE | 0xff;
+    assert!(matches!(planned(&observed, |_| {}).changes.as_slice(), [Change::Replace { .. }]));
+    let count = observed.flows.len();
+    let emptied = planned(&observed, |host| *host = HostPolicy::default());
+    assert_eq!(emptied.changes.len(), count);
+    let text = emptied.ordered();
+    // The hooks go when nothing passes by our flows any more.
+    let first_hook = text.lines().position(|line| line.contains(",table=0,")).unwrap();
+    let last_pass = text.lines().filter(|line| line.contains(",table=60,") && line.contains("reg6")).count();
+    let closed_before = text.lines().take(first_hook).filter(|line| line.contains(",table=60,")).count();
+    assert!(last_pass > 0 && closed_before >= last_pass, "{text}");
+    assert!(text.lines().all(|line| line.starts_with("delete_strict cookie=0x44574272")));
+}

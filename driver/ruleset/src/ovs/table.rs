@@ -1,0 +1,89 @@
+//! Our tables and registers. XAPI's PVS proxy has tables 101 and 102; everybody else lives in table 0.
+
+use super::flow::Register;
+
+/// Table 0, at the priorities of [`super::HOOK_PRIORITIES`].
+pub const HOOK: u8 = 0;
+/// Is the sender who it says it is?
+pub const SOURCE: u8 = 60;
+/// Connection tracking for what a filtered guest sends.
+pub const TRACK_FROM: u8 = 61;
+/// What no guest may send; what a guest claims in neighbour discovery.
+pub const GUARD: u8 = 62;
+/// The link-layer addresses it announces there.
+pub const ND_LINK: u8 = 63;
+/// The sender's side: essentials, state.
+pub const EGRESS: u8 = 64;
+/// The operator's rules for senders.
+pub const PROVIDER_EGRESS: u8 = 65;
+/// Which groups does the sender have?
+pub const GROUPS_EGRESS: u8 = 66;
+/// The groups' rules, and the members they refer to.
+pub const RULES_EGRESS: u8 = 67;
+/// Did one of them pass?
+pub const JUDGED_EGRESS: u8 = 68;
+/// Connection tracking for what comes from elsewhere.
+pub const TRACK_TO: u8 = 69;
+/// Who receives?
+pub const DELIVER: u8 = 70;
+/// Broadcast and multicast: one bucket of receivers after the other, then the rest.
+pub const MANY: u8 = 71;
+/// The receiver's side: essentials, state.
+pub const INGRESS: u8 = 72;
+/// The operator's rules for receivers.
+pub const PROVIDER_INGRESS: u8 = 73;
+/// Which groups does the receiver have?
+pub const GROUPS_INGRESS: u8 = 74;
+/// The groups' rules, and the members they refer to.
+pub const RULES_INGRESS: u8 = 75;
+/// Did one of them pass?
+pub const JUDGED_INGRESS: u8 = 76;
+/// The connection is remembered as judged well.
+pub const ACCEPT: u8 = 77;
+/// To the receiver's interfaces.
+pub const OUTPUT: u8 = 78;
+/// To what is not filtered: the connection is remembered if a rule passed it.
+pub const REST: u8 = 79;
+/// To what is not filtered.
+pub const REST_OUTPUT: u8 = 80;
+/// One bucket of receivers.
+pub const BUCKET: u8 = 81;
+/// The connection is revoked unless it was judged well in this epoch.
+pub const DENY: u8 = 82;
+/// On which network is an untagged packet?
+pub const UNTAGGED: u8 = 83;
+/// From the wire to nobody we know.
+pub const WIRE: u8 = 84;
+/// Is the MAC asked for one of ours on this network?
+pub const OURS: u8 = 85;
+/// Has any of the ports that share a MAC accepted?
+pub const SETTLE: u8 = 86;
+
+/// How the packet passed the sender's side: see [`way`].
+pub const WAY: Register = 4;
+/// The network, which is also the conntrack zone.
+pub const NETWORK: Register = 5;
+/// The sending port.
+pub const FROM: Register = 6;
+/// The receiving port.
+pub const TO: Register = 7;
+/// The group whose rules are asked.
+pub const GROUP: Register = 8;
+/// 1 when a rule passed.
+pub const PASSED: Register = 9;
+/// The bucket of receivers.
+pub const BUCKET_NUMBER: Register = 10;
+/// 1 when a receiver has accepted this packet.
+pub const ACCEPTED: Register = 11;
+/// 1 while the ports that share the destination MAC are asked.
+pub const SHARED: Register = 12;
+/// 1 when one of those has refused this packet.
+pub const DENIED: Register = 13;
+
+/// Values of [`WAY`]; 0 is "as an essential, or from where nothing is checked".
+pub mod way {
+    /// Its connection was allowed: the receiver's side is not asked.
+    pub const CONNECTION: u32 = 1;
+    /// The rules allowed it: the connection is to be remembered.
+    pub const RULES: u32 = 2;
+}

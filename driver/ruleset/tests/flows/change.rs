@@ -1,0 +1,185 @@
+//! From one policy to the next: the fewest changes, and none that opens more than before or after.
+
+use proptest::prelude::*;
+use ruleset::model::{
+    Direction, Family, Group, Policy, Port, PortRange, PortSecurity, Protocol, Remote, Rule, Service,
+};
+use ruleset::ovs::interpret::{Arrival, Outcome, Tables};
+use ruleset::ovs::{CtState, OvsHost, plan};
+use ruleset::resolve::{Attachment, HostPolicy, resolve};
+
+use crate::agree::{Case, case, header, world};
+use crate::generate::Random;
+use crate::switch::{Model, parent, switch};
+
+/// Moments looked at in one change, and packets sent at each.
+const MOMENTS: usize = 12;
+const PACKETS: usize = 12;
+
+fn passes(model: &Model, cases: &[Case<'_>]) -> Vec<Outcome> {
+    let observed = model.observed();
+    let tables = Tables::new(&observed);
+    let send = |case: &Case<'_>| {
+        let vlan = header(case.tag, case.from);
+        let arrival =
+            Arrival { packet: &case.packet, in_port: case.from.ofport, vlan, state: CtState::NEW, mark: 0 };
+        tables.send(arrival).unwrap()
+    };
+    cases.iter().map(send).collect()
+}
+
+fn one_change(seed: u64) -> Result<(), String> {
+    let mut r = Random(seed);
+    let mut world = world(&mut r);
+    let before_host = world.host();
+    let ports = switch(&mut r, &before_host);
+    let mut before = Model::default();
+    before.apply(&plan(&before_host, &ports, &parent(), &before.observed(), 77).unwrap().bundle());
+    let nothing = plan(&before_host, &ports, &parent(), &before.observed(), 99).unwrap();
+    if !nothing.is_empty() {
+        return Err(format!("a second plan changes {:?}", nothing.changes));
+    }
+
+    for _ in 0..=r.below(3) {
+        world.edit(&mut r);
+    }
+    let after_host = world.host();
+    let change = plan(&after_host, &ports, &parent(), &before.observed(), 77).unwrap();
+    let mut after = before.clone();
+    after.apply(&change.bundle());
+    if !plan(&after_host, &ports, &parent(), &after.observed(), 77).unwrap().is_empty() {
+        return Err("the bundle does not lead to what was planned".to_owned());
+    }
+
+    let cases: Vec<Case<'_>> =
+        (0..PACKETS).filter_map(|_| case(&mut r, &world, &before_host, &ports)).collect();
+    let (closed, open) = (passes(&before, &cases), passes(&after, &cases));
+    let text = change.ordered();
+    let lines: Vec<&str> = text.lines().collect();
+    let every = (lines.len() / MOMENTS).max(1);
+    let mut moment = before;
+    for (at, line) in lines.iter().enumerate() {
+        moment.line(line);
+        if at % every != 0 {
+            continue;
+        }
+        for (i, now) in passes(&moment, &cases).iter().enumerate() {
+            let allowed = |port| closed[i].outputs.contains(port) || open[i].outputs.contains(port);
+            let normal = closed[i].normal || open[i].normal;
+            if !normal && (now.normal || !now.outputs.iter().all(allowed)) {
+                return Err(format!(
+                    "after line {at}, {line}\n{:?} passes as {now:?}, before {:?}, after {:?}\n{text}",
+                    cases[i].packet, closed[i], open[i]
+                ));
+            }
+        }
+    }
+    if moment == after { Ok(()) } else { Err("line by line leads elsewhere than the bundle".to_owned()) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(feature = "soak") { 20_000 } else { 150 },
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn changes_lead_where_they_should_and_open_nothing_on_the_way(seed: u64) {
+        let result = one_change(seed);
+        prop_assert!(result.is_ok(), "seed {seed:#x}\n{}", result.unwrap_err());
+    }
+}
+
+/// `vifs` ports in one group that admits its own members to a few services.
+fn cloud(vifs: u16, members: u16, rules: u16) -> (Policy, Vec<Attachment>, Vec<Port>) {
+    let rule = |n: u16| Rule {
+        id: format!("r{n}").parse().unwrap(),
+        direction: if n.is_multiple_of(2) { Direction::Ingress } else { Direction::Egress },
+        family: Family::Ipv4,
+        service: Service::Ports(Protocol::TCP, PortRange::new(1000 + 10 * n, 1009 + 10 * n).unwrap()),
+        remote: Remote::Group("g".parse().unwrap()),
+        description: String::new(),
+    };
+    let mut policy = Policy::default();
+    let group = Group {
+        id: "g".parse().unwrap(),
+        name: String::new(),
+        description: String::new(),
+        project: String::new(),
+        rules: (0..rules).map(rule).collect(),
+    };
+    policy.groups.insert(group.id.clone(), group);
+    let attachments = (0..vifs).map(|n| Attachment {
+        port: port(n),
+        domid: u32::from(n) + 1,
+        device: 0,
+        bridge: "xapi1".parse().unwrap(),
+    });
+    let attachments: Vec<Attachment> = attachments.collect();
+    (policy, attachments, (vifs..members).map(port).collect())
+}
+
+fn port(n: u16) -> Port {
+    // Every second address, so that no two make a bigger prefix.
+    let [a, b] = (2 * n).to_be_bytes();
+    Port {
+        vif: format!("v{n}").parse().unwrap(),
+        mac: format!("00:16:3e:00:{a:02x}:{b:02x}").parse().unwrap(),
+        addresses: vec![format!("10.0.{a}.{b}").parse().unwrap()],
+        pairs: Vec::new(),
+        groups: vec!["g".parse().unwrap()],
+        security: PortSecurity::On,
+    }
+}
+
+fn host((policy, attachments, elsewhere): &(Policy, Vec<Attachment>, Vec<Port>)) -> HostPolicy {
+    let live = attachments.iter().map(|a| &a.port).chain(elsewhere);
+    resolve(policy, live, attachments.clone(), std::collections::BTreeSet::new()).unwrap()
+}
+
+/// Flows on the bridge, and changes when the cloud becomes another.
+fn changes(
+    from: &(Policy, Vec<Attachment>, Vec<Port>),
+    to: &(Policy, Vec<Attachment>, Vec<Port>),
+) -> (usize, usize) {
+    let before = host(from);
+    let ports: OvsHost = switch(&mut Random(1), &before);
+    let mut model = Model::default();
+    model.apply(&plan(&before, &ports, &parent(), &model.observed(), 77).unwrap().bundle());
+    let change = plan(&host(to), &ports, &parent(), &model.observed(), 77).unwrap();
+    (model.observed().flows.len(), change.changes.len())
+}
+
+#[test]
+fn one_member_is_one_flow_a_direction_however_many_ports_refer_to_it() {
+    for (vifs, members, rules) in [(10, 20, 4), (50, 2_000, 5), (200, 400, 20)] {
+        let cloud_before = cloud(vifs, members, rules);
+        let cloud_after = cloud(vifs, members + 1, rules);
+        let (flows, changed) = changes(&cloud_before, &cloud_after);
+        assert_eq!(changed, 2, "{vifs} ports, {members} members, {flows} flows");
+        let (_, changed) = changes(&cloud_after, &cloud_before);
+        // Somebody is to be cut: the epoch rises, in seven flows that speak of it.
+        assert!(changed <= 2 + 2 * 7, "{changed}");
+    }
+}
+
+#[test]
+fn one_rule_is_one_rules_flows_however_many_ports_have_it() {
+    for vifs in [1, 20, 200] {
+        let one_more = cloud(vifs, 300, 6);
+        let (flows, changed) = changes(&cloud(vifs, 300, 5), &one_more);
+        assert!(changed <= 4, "{vifs} ports: {changed} of {flows}");
+        assert_eq!(changes(&cloud(vifs, 300, 5), &cloud(vifs, 300, 5)).1, 0);
+    }
+}
+
+#[test]
+fn flows_grow_with_ports_plus_rules_plus_members() {
+    let count = |vifs, members, rules| changes(&cloud(vifs, members, rules), &cloud(vifs, members, rules)).0;
+    let (base, more_ports) = (count(10, 20, 5), count(110, 120, 5));
+    // A port: two hooks, two ways to it, source checks, ND, its groups, its output, and its address as a member.
+    assert!(more_ports - base <= 100 * 30, "{base}, {more_ports}");
+    assert_eq!(count(10, 1020, 5) - count(10, 20, 5), 2 * 1000);
+}
