@@ -26,6 +26,9 @@ pub struct Compiled {
     pub missing: Vec<VifUuid>,
 }
 
+/// The plugin takes lines of 2,000 bytes; what is not the flow itself is short.
+const MOST_BYTES: usize = 1_900;
+
 /// A policy that has no flows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says it")]
@@ -36,6 +39,8 @@ pub enum CompileError {
     NoNetwork { vif: VifUuid, bridge: Interface },
     #[error("more than {most} provider rules cannot be told apart by priority")]
     ProviderRules { most: usize },
+    #[error("a flow of table {table} has {bytes} bytes; a line to the plugin may have {MOST_BYTES}")]
+    Long { table: u8, bytes: usize },
     #[error("more than {most} filtered ports on network {network} would make a broadcast's flow too long")]
     Receivers { network: Interface, most: usize },
 }
@@ -69,6 +74,12 @@ pub fn compile(
     compiled.complaints.sort_unstable();
     compiled.complaints.dedup();
     compiled.flows = out.finish();
+    for flow in compiled.flows.iter().filter(|flow| flow.actions.len() > 30) {
+        let bytes = flow.to_string().len();
+        if bytes > MOST_BYTES {
+            return Err(CompileError::Long { table: flow.key.table, bytes });
+        }
+    }
     Ok(compiled)
 }
 

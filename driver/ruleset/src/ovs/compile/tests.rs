@@ -2,7 +2,7 @@ use super::*;
 use crate::model::{Direction, PortRange, PortSecurity, Protocol, Remote, Service};
 use crate::ovs::fixtures::{bridge, host, rule, switch};
 use crate::ovs::flow::OfPort;
-use crate::ovs::host::PortKind;
+use crate::ovs::host::{PortKind, SwitchPort};
 use crate::ovs::{HOOK_PRIORITIES, table};
 
 fn compiled(host: &HostPolicy, switch: &OvsHost) -> Compiled {
@@ -96,6 +96,20 @@ fn what_cannot_be_done_is_said() {
     };
     assert!(refused(&nowhere, "xenbr0").contains("xapi9"));
     assert!(refused(&host(), "xenbr7").contains("xenbr7"));
+}
+
+#[test]
+fn a_flow_too_long_for_the_plugin_is_refused_here() {
+    let mut crowded = switch();
+    let crowd = (100..350).map(|n| SwitchPort {
+        name: format!("vif{n}.0"),
+        ofport: OfPort::Number(n),
+        tag: Some(5),
+        kind: PortKind::Guest { vif: None, mac: None, locked: false },
+    });
+    crowded.ports.values_mut().for_each(|ports| ports.extend(crowd.clone()));
+    let refused = compile(&host(), &crowded, &bridge(), Epoch::seeded(0));
+    assert!(matches!(refused, Err(CompileError::Long { table: table::REST_OUTPUT | table::WIRE, .. })));
 }
 
 #[test]
