@@ -11,7 +11,7 @@ use xenapi::{Backend, DefaultLockingMode, Host, Network, PowerState, Ref, Vif, V
 
 use crate::intake::inventory::Inventory;
 use crate::intake::policy_file::{PolicyFile, PortSpec};
-use crate::locking::{self, VifLocking};
+use crate::locking::{self, Locking, VifLocking};
 
 /// `network.other_config` key by which an operator guards a network.
 pub const GUARDED_KEY: &str = "drawbridge:guarded";
@@ -21,6 +21,8 @@ pub const GUARDED_KEY: &str = "drawbridge:guarded";
 pub struct Desired {
     /// By host; hosts that are not ours to enforce on (Open vSwitch) are not here.
     pub hosts: BTreeMap<Ref<Host>, HostDesired>,
+    /// VIFs of the policy that have no interface anywhere, with the locking they should have until they come back.
+    pub idle: Vec<VifLocking>,
     /// What could not be bound. The rest is enforced all the same.
     pub problems: Vec<Problem>,
 }
@@ -64,6 +66,8 @@ pub struct Problem {
 struct Bound {
     port: Port,
     live: Option<Live>,
+    /// What is to be locked again while it is not.
+    idle: Option<VifLocking>,
 }
 
 struct Live {
@@ -102,7 +106,9 @@ pub fn desired(
     let live: Vec<Port> = bound.iter().filter(|b| b.live.is_some()).map(|b| b.port.clone()).collect();
 
     let mut attachments: BTreeMap<Ref<Host>, (Vec<Attachment>, Vec<VifLocking>)> = BTreeMap::new();
-    for Bound { port, live } in bound {
+    let mut idle = Vec::new();
+    for Bound { port, live, idle: locking } in bound {
+        idle.extend(locking);
         let Some(Live { host, domid, device, bridge, locking }) = live else { continue };
         let (ports, lockings) = attachments.entry(host).or_default();
         ports.push(Attachment { port, domid, device, bridge });
@@ -129,7 +135,7 @@ pub fn desired(
             Err(error) => problems.push(Problem { subject: format!("host {}", host.name_label), vm: None, message: error.to_string() }),
         }
     }
-    Ok(Desired { hosts, problems })
+    Ok(Desired { hosts, idle, problems })
 }
 
 fn about(spec: &PortSpec, message: &str) -> Problem {
@@ -164,7 +170,16 @@ fn bind(spec: &PortSpec, inventory: &Inventory) -> Result<(Ref<Vif>, Bound), Str
         security: spec.security,
     };
     let live = live(vm, vif_ref, vif, network, &port)?;
-    Ok((vif_ref.clone(), Bound { port, live }))
+    // XAPI remembers the mode: the next start would put the VIF on the bridge before its rules stand.
+    let default_is_disabled = network.default_locking_mode == DefaultLockingMode::Disabled;
+    let idle = (live.is_none() && default_is_disabled).then(|| VifLocking {
+        reference: vif_ref.clone(),
+        name: format!("{} device {}", vm.name_label, vif.device),
+        wanted: Locking::NetworkDefault,
+        found: vif.clone(),
+        default_is_disabled,
+    });
+    Ok((vif_ref.clone(), Bound { port, live, idle }))
 }
 
 /// Where the VIF has an interface, if it has: not for a VM that is halted or suspended, nor for a VIF unplugged.

@@ -33,6 +33,8 @@ pub enum Locking {
         /// `ipv6_allowed`
         ipv6: Vec<String>,
     },
+    /// What the network says: where that is `disabled`, the VIF is off the bridge.
+    NetworkDefault,
 }
 
 /// The locking that fits a port.
@@ -89,6 +91,13 @@ impl VifLocking {
         };
         let mut steps = Vec::new();
         match &self.wanted {
+            // Who was disabled by hand stays so.
+            Locking::NetworkDefault => match self.found.locking_mode {
+                LockingMode::Locked | LockingMode::Unlocked => {
+                    steps.push(Step::Mode(LockingMode::NetworkDefault));
+                }
+                LockingMode::NetworkDefault | LockingMode::Disabled => {}
+            },
             Locking::Open if mode == LockingMode::Unlocked => {}
             Locking::Open => steps.push(Step::Mode(LockingMode::Unlocked)),
             Locking::Locked { ipv4, ipv6 } => {

@@ -17,6 +17,8 @@ pub struct Report {
     pub ok: bool,
     /// One entry a host in scope.
     pub hosts: Vec<HostReport>,
+    /// VIFs without an interface that were locked again.
+    pub locking: Vec<String>,
     /// What of the policy could not be bound to the pool.
     pub problems: Vec<Problem>,
 }
@@ -105,6 +107,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for host in &self.hosts {
             host.write(f, self.action == "plan")?;
+        }
+        for change in &self.locking {
+            writeln!(f, "{change}")?;
         }
         for Problem { subject, vm: _, message } in &self.problems {
             writeln!(f, "problem: {subject}: {message}")?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use drawbridge_wire::Signer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use xenapi::{CallError, Client, Host, Ref};
+use xenapi::{CallError, Client, Host, Kind, Ref};
 
 use crate::config::{Config, ConfigError};
 use crate::desired::{Desired, HostDesired, Problem, desired, groups_of};
@@ -16,8 +16,9 @@ use crate::dom0::{self, Dom0};
 use crate::intake::inventory::Inventory;
 use crate::intake::own;
 use crate::intake::policy_file::{PolicyError, PolicyFile};
+use crate::locking::VifLocking;
 use crate::reconcile::{Mode, reconcile};
-use crate::report::{HostReport, Report};
+use crate::report::{HostReport, Report, chain};
 
 /// So many hosts are worked on at a time.
 const HOSTS_AT_A_TIME: usize = 16;
@@ -105,7 +106,7 @@ impl Pool {
     /// Closes the session. If XAPI cannot be told, it drops it after a day.
     pub async fn close(&self) {
         if let Err(error) = self.client.logout().await {
-            tracing::debug!(error = crate::report::chain(&error), "logging out");
+            tracing::debug!(error = chain(&error), "logging out");
         }
     }
 
@@ -140,6 +141,7 @@ pub async fn run(
     let pool = Arc::new(pool);
     let mut reports: BTreeMap<Ref<Host>, HostReport> = BTreeMap::new();
     let (mut problems, mut concerned) = (Vec::new(), false);
+    let (mut locking, mut unlocked) = (Vec::new(), Vec::new());
     for attempt in 0..ATTEMPTS {
         // Taken before the state is read: a writer that read later wins.
         let generation = dom0::generation();
@@ -148,10 +150,13 @@ pub async fn run(
             Err(_) if attempt > 0 => break,
             read => read?,
         };
-        let Desired { hosts, problems: found } = desired(&file, &inventory, &own::macs())
+        let Desired { hosts, idle, problems: found } = desired(&file, &inventory, &own::macs())
             .map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
         concerned = found.iter().any(|problem| scope.concerns(problem, &inventory));
         problems = found;
+        if write && attempt == 0 {
+            (locking, unlocked) = lock_again(&pool.client, scope, &inventory, &idle).await;
+        }
         let in_scope = if attempt == 0 {
             hosts_in_scope(scope, &file, &inventory, &hosts)?
         } else {
@@ -181,8 +186,37 @@ pub async fn run(
     let mut hosts: Vec<HostReport> = reports.into_values().collect();
     hosts.sort_by(|a, b| a.host.cmp(&b.host));
     pool.close().await;
-    let ok = !concerned && hosts.iter().all(HostReport::is_ok);
-    Ok(Report { action: action.to_owned(), ok, hosts, problems })
+    let ok = !concerned && unlocked.is_empty() && hosts.iter().all(HostReport::is_ok);
+    problems.extend(unlocked);
+    Ok(Report { action: action.to_owned(), ok, hosts, locking, problems })
+}
+
+/// Locks again what a hook's VM no longer uses, so that its next start finds it closed. Answers what was done, and what could
+/// not be.
+///
+/// Only for that VM: whoever calls the hook knows that nobody starts it at this moment.
+async fn lock_again(
+    client: &Client,
+    scope: &Scope,
+    inventory: &Inventory,
+    idle: &[VifLocking],
+) -> (Vec<String>, Vec<Problem>) {
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    let Scope::Vm { vm, .. } = scope else { return (done, failed) };
+    let about: BTreeSet<_> = inventory.guests(vm).map(|(reference, _)| reference).collect();
+    for vif in idle.iter().filter(|vif| about.contains(&vif.found.vm)) {
+        match vif.carry_out(client).await {
+            Ok(()) => done.extend(vif.describe()),
+            // Destroyed in the meantime.
+            Err(CallError::Api(error)) if matches!(error.kind(), Kind::HandleInvalid { .. }) => {}
+            Err(error) => failed.push(Problem {
+                subject: vif.name.clone(),
+                vm: Some(vm.clone()),
+                message: format!("the VIF is still open for the next start: {}", chain(&error)),
+            }),
+        }
+    }
+    (done, failed)
 }
 
 /// Reconciles the hosts in scope, side by side.

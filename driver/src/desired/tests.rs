@@ -227,3 +227,27 @@ fn the_drivers_own_vm_reaches_xapi() {
     let file = PolicyFile::parse(Path::new("p"), "").unwrap();
     assert!(desired(&file, &inventory, &own).unwrap().hosts[&reference("h1")].is_empty());
 }
+
+/// Where the network keeps VIFs off the bridge, those without an interface are to go back there.
+#[test]
+fn idle_vifs_of_closed_networks() {
+    type Change = fn(&mut Vm, &mut Vif);
+    let idle = |change: Change, default| {
+        let mut inventory = pool();
+        inventory.networks.get_mut(&reference("lan")).unwrap().default_locking_mode = default;
+        change(
+            inventory.vms.get_mut(&reference("a")).unwrap(),
+            inventory.vifs.get_mut(&reference("a")).unwrap(),
+        );
+        let idle = bound(POLICY, &inventory).idle;
+        assert!(idle.iter().all(|vif| vif.wanted == Locking::NetworkDefault), "{idle:?}");
+        idle.into_iter().map(|vif| vif.reference).collect::<Vec<_>>()
+    };
+    let halted: Change = |vm, _| vm.power_state = PowerState::Halted;
+    let unplugged: Change = |_, vif| vif.currently_attached = false;
+    let used: Change = |_, _| {};
+    assert_eq!(idle(halted, DefaultLockingMode::Disabled), [reference("a")]);
+    assert_eq!(idle(unplugged, DefaultLockingMode::Disabled), [reference("a")]);
+    assert_eq!(idle(used, DefaultLockingMode::Disabled), []);
+    assert_eq!(idle(halted, DefaultLockingMode::Unlocked), []);
+}

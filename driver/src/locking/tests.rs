@@ -83,3 +83,18 @@ fn an_open_port_comes_onto_the_bridge_where_the_default_keeps_it_off() {
     assert_eq!(steps(&port, vif(NetworkDefault, &[], &[]), true), [Step::Mode(Unlocked)]);
     assert_eq!(steps(&port, vif(Unlocked, &[], &[]), true), []);
 }
+
+/// Back to the network's default, unless somebody disabled it by hand.
+#[test]
+fn what_is_not_used_is_locked_again() {
+    let steps = |mode| {
+        let found = vif(mode, &[], &[]);
+        let (reference, name, wanted) = (Ref::new("r"), String::new(), Locking::NetworkDefault);
+        VifLocking { reference, name, wanted, found, default_is_disabled: true }.steps()
+    };
+    let closed = vec![Step::Mode(LockingMode::NetworkDefault)];
+    assert_eq!(steps(LockingMode::Locked), closed);
+    assert_eq!(steps(LockingMode::Unlocked), closed);
+    assert_eq!(steps(LockingMode::NetworkDefault), []);
+    assert_eq!(steps(LockingMode::Disabled), []);
+}
