@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -113,9 +114,10 @@ text_id! {
     Interface, "interface name", interface
 }
 
-/// A chain of ours: `dwb-` and 1 to 24 more characters; 28 bytes is iptables' limit.
+/// A chain of ours: `dwb-` and 1 to 24 more characters; 28 bytes is iptables' limit. Cheap to clone: every rule that
+/// leads somewhere holds one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChainName(String);
+pub struct ChainName(Arc<str>);
 
 impl ChainName {
     /// What every chain of ours begins with.
@@ -148,7 +150,7 @@ impl FromStr for ChainName {
         if !rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
             return refuse("only letters, digits and - _ . may stand in it");
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
