@@ -111,7 +111,8 @@ fn tagged(frame: &[u8]) -> Vec<u8> {
     [&frame[..12], &[0x81, 0x00, 0, 7], &frame[12..]].concat()
 }
 
-/// What a boot of dom0 leaves of our work: nothing. No chains, and bridged packets do not meet iptables.
+/// What a boot of dom0 leaves of our work: no chains, nothing in `/run`, and bridged packets that do not meet iptables;
+/// then what `drawbridge-boot.service` does before the first guest starts.
 ///
 /// # Errors
 /// The host's own programs failed.
@@ -125,6 +126,8 @@ pub fn dom0_boots(lab: &Lab, host: &str) -> Result<()> {
         lab.iptables_restore(host, family, &removal)?;
         anyhow::ensure!(!lab.iptables_save(host, family)?.contains("dwb-"), "something of ours is left");
     }
+    lab.dom0_program(host, "rm", &["-rf", "/run/drawbridge"], b"")?;
+    lab.dom0_program(host, "/etc/xapi.d/plugins/drawbridge", &["boot"], b"")?;
     Ok(())
 }
 
