@@ -75,9 +75,10 @@ impl FlowPlan {
     /// The same for a switch without bundles, which carries out `add-flows` line by line: at no moment does anything
     /// pass that passes neither before nor after.
     ///
-    /// First what stops packets comes and what lets them pass goes, so that only what passes before and after passes; then
-    /// what lets pass comes and what stops goes, hooks before what they lead to. A flow that lets pass and gets other
-    /// actions is gone in between. Flows that only say who receives count as stopping: without one, a packet goes astray.
+    /// First what stops packets comes and what lets them pass goes, so that only what passes before and after passes. Then
+    /// the flows that say who receives, the far end of the way first, the hooks last; they judge nothing, but without one a
+    /// packet goes astray. Then what lets pass comes; then the old way goes, hooks first, and what stops. A flow that lets
+    /// pass and gets other actions is gone in between.
     #[must_use]
     pub fn ordered(&self) -> String {
         let standing = self.changes.iter().filter_map(|change| match change {
@@ -89,24 +90,31 @@ impl FlowPlan {
             Change::Add(_) => None,
         });
         let denying = denying_conjunctions(standing.chain(gone));
-        let stops = |flow: &Flow| LEADS.contains(&flow.key.table) || restricts(flow, &denying);
+        let stops = |flow: &Flow| restricts(flow, &denying);
         let (mut closing, mut opening, mut last) = (String::new(), String::new(), String::new());
+        let (mut arriving, mut leaving) = (Vec::new(), Vec::new());
         for change in &self.changes {
             match change {
-                Change::Add(new) if stops(new) => add(new, &mut closing),
+                Change::Add(new) | Change::Replace { new, .. } if rank(new).is_some() => arriving.push(new),
+                Change::Add(new) | Change::Replace { new, .. } if stops(new) => add(new, &mut closing),
                 Change::Add(new) => add(new, &mut opening),
-                Change::Replace { new, .. } if stops(new) => add(new, &mut closing),
                 Change::Replace { old, new } => {
                     if !stops(&old.flow) {
                         delete(old, &mut closing);
                     }
                     add(new, &mut opening);
                 }
+                Change::Remove(old) if rank(&old.flow).is_some() => leaving.push(old),
                 Change::Remove(old) if stops(&old.flow) => delete(old, &mut last),
                 Change::Remove(old) => delete(old, &mut closing),
             }
         }
-        closing + &opening + &last
+        arriving.sort_by_key(|new| std::cmp::Reverse(rank(new)));
+        arriving.into_iter().for_each(|new| add(new, &mut closing));
+        let mut goodbye = String::new();
+        leaving.sort_by_key(|old| rank(&old.flow));
+        leaving.into_iter().for_each(|old| delete(old, &mut goodbye));
+        closing + &opening + &goodbye + &last
     }
 }
 
@@ -189,17 +197,23 @@ const RULES: [u8; 6] = [
     table::RULES_INGRESS,
 ];
 
-/// The tables whose flows lead a packet to its receivers and judge nothing.
-const LEADS: [u8; 8] = [
+/// The tables whose flows lead a packet to its receivers and judge nothing, as a packet comes to them.
+const LEADS: [u8; 9] = [
+    table::HOOK,
+    table::UNTAGGED,
+    table::OURS,
+    table::WIRE,
     table::DELIVER,
     table::MANY,
     table::BUCKET,
     table::OUTPUT,
     table::REST_OUTPUT,
-    table::UNTAGGED,
-    table::WIRE,
-    table::OURS,
 ];
+
+/// How far along the way a flow leads; `None` for one that judges.
+fn rank(flow: &Flow) -> Option<usize> {
+    LEADS.iter().position(|table| *table == flow.key.table)
+}
 
 /// Whether a packet that passed may not pass any more, so that connections must be judged again: a permission goes, a
 /// denial comes, or a port is filtered that was not.
