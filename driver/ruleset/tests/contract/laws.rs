@@ -29,7 +29,7 @@ fn stands(tables: &Tables, host: &HostPolicy, family: Family) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(feature = "soak") { 20_000 } else { 150 },
+        cases: if cfg!(feature = "soak") { 4_000 } else { 150 },
         failure_persistence: None,
         max_shrink_iters: 0,
         ..ProptestConfig::default()

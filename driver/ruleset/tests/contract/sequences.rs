@@ -160,7 +160,7 @@ fn one_life(seed: u64, tamper: Tamper) -> Result<usize, String> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(feature = "soak") { 20_000 } else { 250 },
+        cases: if cfg!(feature = "soak") { 5_000 } else { 250 },
         failure_persistence: None,
         max_shrink_iters: 0,
         ..ProptestConfig::default()
