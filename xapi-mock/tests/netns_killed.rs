@@ -35,23 +35,25 @@ fn main() -> Outcome {
 /// Every kind of thing the data plane makes.
 fn stand() -> Outcome {
     let plane = Netns::new()?;
-    plane.add_host(&HostSpec {
-        uuid: "1111".into(),
-        name: "one".into(),
-        bridges: vec![BridgeSpec {
-            name: "xenbr0".into(),
-            network_uuid: "network".into(),
-            management_address: None,
-            vlan: None,
-        }],
-        network_backend: NetworkBackend::Bridge,
-        iptables: Iptables::Legacy,
-        files: vec![HostFile {
-            path: "/etc/xapi.d/plugins/hang".into(),
-            mode: 0o755,
-            content: Content::Bytes(HANGING_PLUGIN.into()),
-        }],
-    })?;
+    for (name, network_backend) in [("one", NetworkBackend::Bridge), ("two", NetworkBackend::OpenVSwitch)] {
+        plane.add_host(&HostSpec {
+            uuid: name.into(),
+            name: name.into(),
+            bridges: vec![BridgeSpec {
+                name: "xenbr0".into(),
+                network_uuid: "network".into(),
+                management_address: None,
+                vlan: None,
+            }],
+            network_backend,
+            iptables: Iptables::Legacy,
+            files: vec![HostFile {
+                path: "/etc/xapi.d/plugins/hang".into(),
+                mode: 0o755,
+                content: Content::Bytes(HANGING_PLUGIN.into()),
+            }],
+        })?;
+    }
     let port = VifPort {
         domid: 1,
         device: 0,
@@ -64,8 +66,11 @@ fn stand() -> Outcome {
         addresses: vec!["10.9.0.1/24".into()],
         gateways: Vec::new(),
     };
-    plane.create_domain("one", "vm", &[port])?;
-    plane.run_guest("vm")?;
+    for (host, vm) in [("one", "vm"), ("two", "vm2")] {
+        plane.create_domain(host, vm, std::slice::from_ref(&port))?;
+        plane.run_guest(vm)?;
+    }
+    plane.host("two").ok_or("no host")?.restart_ovs()?;
     let _program = plane.guest("vm").ok_or("no guest")?.spawn("sleep", &["600"])?;
     thread::scope(|scope| {
         let plugin = scope.spawn(|| plane.run_plugin("one", "hang", "<methodCall/>"));
@@ -90,9 +95,13 @@ fn kill() -> Outcome {
         made.iter().filter(|it| it.starts_with("pid:")).count(),
         made.iter().filter(|it| it.starts_with("net:")).count(),
     );
-    assert_eq!((processes, networks), (1, 3), "process namespace; switch, host and guest: {made:?}");
+    assert_eq!((processes, networks), (1, 5), "process namespace; switch, hosts and guests: {made:?}");
     let inside = inhabitants(&made)?;
-    assert!(inside.len() >= 4, "first process, guest's program, plugin, its daemon: {inside:?}");
+    assert!(
+        inside.len() >= 6,
+        "first process, guest's program, plugin, its daemon, the switch's two: {inside:?}"
+    );
+    assert!(executables(&inside).iter().any(|it| it.ends_with("/ovs-vswitchd")), "no switch: {inside:?}");
 
     drop(mock);
     let deadline = Instant::now() + PATIENCE;
@@ -153,13 +162,26 @@ fn inhabitants(namespaces: &BTreeSet<String>) -> std::io::Result<BTreeSet<String
     Ok(found)
 }
 
+/// What these processes run.
+fn executables(processes: &BTreeSet<String>) -> Vec<String> {
+    let links = processes.iter().filter_map(|pid| fs::read_link(format!("/proc/{pid}/exe")).ok());
+    links.map(|path| path.to_string_lossy().into_owned()).collect()
+}
+
 /// What a mock might leave on the machine.
 fn surroundings() -> std::io::Result<(BTreeSet<String>, String, Vec<bool>)> {
     let links = fs::read_dir("/sys/class/net")?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<std::io::Result<_>>()?;
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let paths =
-        ["/etc/xapi.d", "/etc/xensource-inventory", "/run/hangs", "/run/nonpersistent", "/run/layers"];
+    let paths = [
+        "/run/openvswitch",
+        "/etc/openvswitch/system-id.conf",
+        "/etc/xapi.d",
+        "/etc/xensource-inventory",
+        "/run/hangs",
+        "/run/nonpersistent",
+        "/run/layers",
+    ];
     Ok((links, mounts, paths.map(|path| Path::new(path).exists()).to_vec()))
 }

@@ -85,7 +85,7 @@ impl Guest {
         })?;
         if state.phase == Phase::Running {
             self.space.ip(&[up(&port)])?;
-            self.host.space.await_forwarding(&port.vif())?;
+            self.host.await_forwarding(&port)?;
             self.space.ip(&routes(&port))?;
         }
         state.ports.insert(port.device, port);
@@ -136,11 +136,11 @@ impl Guest {
     /// Changes the locking of a VIF.
     pub(super) fn lock(&self, device: u32, lock: Lock) -> io::Result<()> {
         let mut state = self.state();
+        let runs = state.phase == Phase::Running;
         let port = state.ports.get_mut(&device).ok_or_else(|| self.no_vif(device))?;
-        let vif = port.vif();
         port.lock = lock;
         self.host.lock(&self.uuid, port)?;
-        if state.phase == Phase::Running { self.host.space.await_forwarding(&vif) } else { Ok(()) }
+        if runs { self.host.await_forwarding(port) } else { Ok(()) }
     }
 
     /// Boots it, or lets it go on.
@@ -150,7 +150,7 @@ impl Guest {
             return Ok(());
         }
         self.space.ip(&state.ports.values().map(up).collect::<Vec<_>>())?;
-        state.ports.values().try_for_each(|port| self.host.space.await_forwarding(&port.vif()))?;
+        state.ports.values().try_for_each(|port| self.host.await_forwarding(port))?;
         if let (Phase::Created, Some(boot)) = (state.phase, boot) {
             self.space.in_network(|| {
                 thread::Builder::new().name("boot".into()).spawn(move || boot())?;

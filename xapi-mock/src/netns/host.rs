@@ -108,6 +108,15 @@ impl Host {
         }
     }
 
+    /// Waits until packets pass a VIF, the guest's end being up; not if its locking keeps it off its bridge.
+    pub(super) fn await_forwarding(&self, port: &Port) -> io::Result<()> {
+        match self.backend {
+            Backend::Bridge(_) => self.space.await_forwarding(&port.vif()),
+            Backend::OpenVSwitch(_) if port.lock == Lock::Disabled => Ok(()),
+            Backend::OpenVSwitch(_) => self.space.await_carrier(&port.vif()),
+        }
+    }
+
     /// Takes away what there is of a VIF besides its link.
     pub(super) fn clear(&self, port: &Port) -> io::Result<()> {
         match &self.backend {

@@ -152,12 +152,24 @@ impl Space {
     /// on no bridge is not waited for. Needs a `/sys` of its own.
     pub(super) fn await_forwarding(&self, link: &str) -> io::Result<()> {
         let port = format!("/sys/class/net/{link}/brport");
+        self.await_file(link, &format!("{port}/state"), FORWARDING, || Path::new(&port).exists())
+    }
+
+    /// Waits until the kernel has seen that both ends of `link` are up, and lets them send. Needs a `/sys` of its own.
+    pub(super) fn await_carrier(&self, link: &str) -> io::Result<()> {
+        self.await_file(link, &format!("/sys/class/net/{link}/operstate"), "up", || true)
+    }
+
+    fn await_file(
+        &self,
+        link: &str,
+        path: &str,
+        content: &str,
+        matters: impl Fn() -> bool + Send,
+    ) -> io::Result<()> {
         let deadline = Instant::now() + FORWARDING_PATIENCE;
-        self.inside(|| {
-            while Path::new(&port).exists() {
-                if fs::read_to_string(format!("{port}/state"))?.trim() == FORWARDING {
-                    return Ok(());
-                }
+        self.inside(move || {
+            while matters() && fs::read_to_string(path)?.trim() != content {
                 if Instant::now() > deadline {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{link} does not forward")));
                 }

@@ -8,7 +8,8 @@ use super::lifecycle::Vm;
 use super::plugins::call;
 use drawbridge_wire::xmlrpc::Value;
 use xapi_mock::Mock;
-use xapi_mock::config::{DataPlaneKind, FileConfig, PoolConfig};
+use xapi_mock::config::{DataPlaneKind, FileConfig, NetworkConfig, PoolConfig};
+use xapi_mock::dataplane::NetworkBackend;
 
 /// `a` on host2 and `b` on host1, each with addresses.
 fn addressed() -> PoolConfig {
@@ -22,10 +23,21 @@ fn addressed() -> PoolConfig {
     config
 }
 
-async fn pool() -> Mock {
-    Mock::start(addressed())
+/// What switches in host1 and in host2.
+const BACKENDS: [[NetworkBackend; 2]; 3] = [
+    [NetworkBackend::Bridge; 2],
+    [NetworkBackend::OpenVSwitch; 2],
+    [NetworkBackend::Bridge, NetworkBackend::OpenVSwitch],
+];
+
+async fn pool(backends: [NetworkBackend; 2]) -> Mock {
+    let mut config = addressed();
+    for (host, backend) in config.hosts.iter_mut().zip(backends) {
+        host.network_backend = Some(backend);
+    }
+    Mock::start(config)
         .await
-        .unwrap_or_else(|error| panic!("these tests need root and iproute2: {error:?}"))
+        .unwrap_or_else(|error| panic!("these tests need root, iproute2 and Open vSwitch: {error:?}"))
 }
 
 /// The VIFs in a host's dom0.
@@ -53,68 +65,74 @@ fn reaches(mock: &Mock, from: &str, to: &str, address: &str) -> bool {
 
 #[tokio::test]
 async fn every_domain_has_its_vif_while_it_lives_and_no_longer() {
-    let mock = pool().await;
-    let client = Client::login(&mock);
-    let vm = Vm::named(&client, "a");
-    let flags = |paused: bool| [Value::Bool(paused), Value::Bool(false)];
-    for (method, params, expected) in [
-        ("start", &flags(true)[..], &["vif1.0"][..]),
-        ("unpause", &[], &["vif1.0"]),
-        ("clean_reboot", &[], &["vif2.0"]),
-        ("suspend", &[], &[]),
-        ("resume", &flags(false), &["vif3.0"]),
-        ("hard_shutdown", &[], &[]),
-        ("start", &flags(false), &["vif4.0"]),
-        ("clean_shutdown", &[], &[]),
-    ] {
-        vm.call(method, params).unwrap();
-        assert_eq!(vifs(&mock, "host2"), expected, "after {method}");
-        assert_eq!(vifs(&mock, "host1"), [""; 0]);
+    for backends in BACKENDS {
+        let mock = pool(backends).await;
+        let client = Client::login(&mock);
+        let vm = Vm::named(&client, "a");
+        let flags = |paused: bool| [Value::Bool(paused), Value::Bool(false)];
+        for (method, params, expected) in [
+            ("start", &flags(true)[..], &["vif1.0"][..]),
+            ("unpause", &[], &["vif1.0"]),
+            ("clean_reboot", &[], &["vif2.0"]),
+            ("suspend", &[], &[]),
+            ("resume", &flags(false), &["vif3.0"]),
+            ("hard_shutdown", &[], &[]),
+            ("start", &flags(false), &["vif4.0"]),
+            ("clean_shutdown", &[], &[]),
+        ] {
+            vm.call(method, params).unwrap();
+            assert_eq!(vifs(&mock, "host2"), expected, "after {method}");
+            assert_eq!(vifs(&mock, "host1"), [""; 0]);
+        }
     }
 }
 
 #[tokio::test]
 async fn guests_of_two_hosts_reach_each_other_as_far_as_their_vifs_are_unlocked() {
-    let mock = pool().await;
-    let client = Client::login(&mock);
-    let (a, b) = (Vm::named(&client, "a"), Vm::named(&client, "b"));
-    a.start(false);
-    b.start(false);
-    assert!(reaches(&mock, "a", "b", "10.0.0.2"));
-    assert!(reaches(&mock, "a", "b", "fd00::2"));
-    let vif = texts(&a.call("get_VIFs", &[]).unwrap()).remove(0);
-    let set = |method: &str, value: Value| {
-        client.call(&format!("VIF.{method}"), &[vif.as_str().into(), value]).unwrap()
-    };
-    set("set_ipv4_allowed", ["10.0.0.1"].into_iter().collect());
-    set("set_locking_mode", "locked".into());
-    assert!(reaches(&mock, "a", "b", "10.0.0.2"), "the allowed address passes");
-    assert!(!reaches(&mock, "a", "b", "fd00::2"), "no IPv6 address is allowed");
-    set("set_ipv4_allowed", ["10.0.0.7"].into_iter().collect());
-    assert!(!reaches(&mock, "a", "b", "10.0.0.2"), "another address does not pass");
-    set("set_locking_mode", "disabled".into());
-    assert!(!reaches(&mock, "a", "b", "10.0.0.2"));
-    set("set_locking_mode", "network_default".into());
-    assert!(reaches(&mock, "a", "b", "10.0.0.2"));
-    a.call("pause", &[]).unwrap();
-    assert!(!reaches(&mock, "b", "a", "10.0.0.1"), "a paused guest is silent");
-    a.call("unpause", &[]).unwrap();
-    assert!(reaches(&mock, "b", "a", "10.0.0.1"));
+    for backends in BACKENDS {
+        let mock = pool(backends).await;
+        let client = Client::login(&mock);
+        let (a, b) = (Vm::named(&client, "a"), Vm::named(&client, "b"));
+        a.start(false);
+        b.start(false);
+        assert!(reaches(&mock, "a", "b", "10.0.0.2"));
+        assert!(reaches(&mock, "a", "b", "fd00::2"));
+        let vif = texts(&a.call("get_VIFs", &[]).unwrap()).remove(0);
+        let set = |method: &str, value: Value| {
+            client.call(&format!("VIF.{method}"), &[vif.as_str().into(), value]).unwrap()
+        };
+        set("set_ipv4_allowed", ["10.0.0.1"].into_iter().collect());
+        set("set_locking_mode", "locked".into());
+        assert!(reaches(&mock, "a", "b", "10.0.0.2"), "the allowed address passes");
+        assert!(!reaches(&mock, "a", "b", "fd00::2"), "no IPv6 address is allowed");
+        set("set_ipv4_allowed", ["10.0.0.7"].into_iter().collect());
+        assert!(!reaches(&mock, "a", "b", "10.0.0.2"), "another address does not pass");
+        set("set_locking_mode", "disabled".into());
+        assert!(!reaches(&mock, "a", "b", "10.0.0.2"));
+        set("set_locking_mode", "network_default".into());
+        assert!(reaches(&mock, "a", "b", "10.0.0.2"));
+        a.call("pause", &[]).unwrap();
+        assert!(!reaches(&mock, "b", "a", "10.0.0.1"), "a paused guest is silent");
+        a.call("unpause", &[]).unwrap();
+        assert!(reaches(&mock, "b", "a", "10.0.0.1"));
+    }
 }
 
 #[tokio::test]
 async fn a_vif_comes_and_goes_under_a_running_guest() {
-    let mock = pool().await;
-    let client = Client::login(&mock);
-    let vm = Vm::named(&client, "a");
-    let vif = texts(&vm.call("get_VIFs", &[]).unwrap()).remove(0);
-    vm.start(false);
-    Vm::named(&client, "b").start(false);
-    client.call("VIF.unplug", &[vif.as_str().into()]).unwrap();
-    assert_eq!(vifs(&mock, "host2"), [""; 0]);
-    client.call("VIF.plug", &[vif.as_str().into()]).unwrap();
-    assert_eq!(vifs(&mock, "host2"), ["vif1.0"]);
-    assert!(reaches(&mock, "a", "b", "10.0.0.2"));
+    for backends in BACKENDS {
+        let mock = pool(backends).await;
+        let client = Client::login(&mock);
+        let vm = Vm::named(&client, "a");
+        let vif = texts(&vm.call("get_VIFs", &[]).unwrap()).remove(0);
+        vm.start(false);
+        Vm::named(&client, "b").start(false);
+        client.call("VIF.unplug", &[vif.as_str().into()]).unwrap();
+        assert_eq!(vifs(&mock, "host2"), [""; 0]);
+        client.call("VIF.plug", &[vif.as_str().into()]).unwrap();
+        assert_eq!(vifs(&mock, "host2"), ["vif1.0"]);
+        assert!(reaches(&mock, "a", "b", "10.0.0.2"));
+    }
 }
 
 #[tokio::test]
@@ -149,4 +167,47 @@ async fn each_host_has_its_own_plugins() {
     assert_eq!(mock.host("host1").unwrap().read("/etc/drawbridge/note").unwrap(), b"x");
     let elsewhere = std::path::Path::new("/etc/drawbridge/note");
     assert!(!elsewhere.exists() && mock.host("host2").unwrap().read(elsewhere).is_err());
+}
+
+#[tokio::test]
+async fn a_plugin_finds_its_hosts_switch_where_dom0_has_it() {
+    let script = |name: &str, body: &str| FileConfig {
+        path: format!("/etc/xapi.d/plugins/{name}").into(),
+        mode: Some("0755".to_owned()),
+        text: Some(format!("#!/bin/sh\n{body}\nexit 1\n")),
+        source: None,
+    };
+    let mut config = addressed();
+    config.network_backend = NetworkBackend::OpenVSwitch;
+    config.networks.push(NetworkConfig {
+        name: "tenants".to_owned(),
+        vlan: Some(100),
+        ..NetworkConfig::default()
+    });
+    config.hosts[1].network_backend = Some(NetworkBackend::Bridge);
+    config.hosts[0].files = vec![
+        script("ports", "/usr/bin/ovs-vsctl list-ports xenbr0; /usr/bin/ovs-vsctl br-to-vlan xapi1"),
+        script("flows", "/usr/bin/ovs-ofctl --no-stats dump-flows xenbr0"),
+    ];
+    let mock = Mock::start(config).await.unwrap();
+    let client = Client::login(&mock);
+    for (host, backend) in [("host1", "openvswitch"), ("host2", "bridge")] {
+        let version = client.call("host.get_software_version", &[client.find("host", host).into()]).unwrap();
+        assert_eq!(version.member("network_backend"), Some(&Value::from(backend)), "{host}");
+    }
+    let tenants = client.find("network", "tenants");
+    let pifs = texts(&client.call("network.get_PIFs", &[tenants.into()]).unwrap());
+    assert_eq!(pifs.len(), 2);
+    for pif in pifs {
+        let pif = client.call("PIF.get_record", &[pif.into()]).unwrap();
+        assert_eq!((pif.member("VLAN"), pif.member("device")), (Some(&"100".into()), Some(&"eth0".into())));
+        assert_eq!(pif.member("physical"), Some(&Value::Bool(false)));
+    }
+    Vm::named(&client, "b").start(false);
+    let said = |plugin: &str| match call(&client, "host1", plugin, &[]) {
+        Err(description) => description[2].clone(),
+        Ok(value) => panic!("{value:?}"),
+    };
+    assert_eq!(said("ports"), "eth0\nvif1.0\n100\n");
+    assert!(said("flows").contains("priority=0 actions=NORMAL"), "{}", said("flows"));
 }

@@ -89,6 +89,26 @@ fn names_are_checked() {
             "[[hosts]]\nname = 'h'\nfiles = [{path = '/x', text = '', mode = 'rw'}]",
             "host \"h\", file /x: mode is no octal number",
         ),
+        (
+            "[[hosts]]\nname = 'h'\n[[networks]]\nname = 'v'\nvlan = 5",
+            "network \"v\": a VLAN needs a parent that is none",
+        ),
+        (
+            "[[hosts]]\nname = 'h'\n[[networks]]\nname = 'n'\n[[networks]]\nname = 'v'\nvlan = 4095",
+            "network \"v\": a VLAN's tag is one of 1 to 4094",
+        ),
+        (
+            "[[hosts]]\nname = 'h'\n[[networks]]\nname = 'n'\n[[networks]]\nname = 'v'\nvlan = 5\nparent = 'x'",
+            "network \"v\": there is no network \"x\"",
+        ),
+        (
+            "[[hosts]]\nname = 'h'\n[[networks]]\nname = 'n'\n[[networks]]\nname = 'v'\nparent = 'n'",
+            "network \"v\": a parent without vlan",
+        ),
+        (
+            "[[hosts]]\nname = 'h'\n[[networks]]\nname = 'n'\n[[networks]]\nname = 'v'\nvlan = 5\n[[networks]]\nname = 'w'\nvlan = 5",
+            "network \"w\": the tag is taken on that parent",
+        ),
     ];
     for (number, (text, expected)) in cases.iter().enumerate() {
         let error = PoolConfig::load(&file(&format!("{number}.toml"), text)).unwrap_err();
