@@ -1,10 +1,19 @@
 //! A guarded network is closed until somebody opens it, guest by guest.
 
-use anyhow::Result;
-use e2e::lab::{Iptables, Lab};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use e2e::flow::Flow;
+use e2e::frame::ip::{Path, TCP, UDP, flag};
+use e2e::frame::{ARP, Mac, arp_request, dhcp, ether_type, nd, source};
+use e2e::lab::{Builder, Guest, Iptables, Lab, OUTSIDE, ipv4, ipv6, mac};
 use e2e::probe::{Expectation, check};
-use e2e::scenario::{dom0_boots, expectations, pool};
+use e2e::scenario::{POLICY, dom0_boots, expectations, pool};
 use e2e::station::{Family, Station};
+use e2e::tap::Tap;
 use xenapi::LockingMode;
 
 use crate::on_both;
@@ -56,14 +65,249 @@ on_both! {
         check([outside.tcp(&lab.guest("web1")?, 80, Family::V4).passes()]);
     }
 
+    /// A guest that nobody announced is silent from its first instant, whatever it says: its VIF is off the bridge.
+    fn started_without_a_hook(iptables) {
+        let lab = with_late(iptables).start()?;
+        lab.apply()?.success()?;
+        let heard = heard_from(&lab, "late", |lab| lab.start("late", false))?;
+        ensure!(heard.is_empty(), "{heard:02x?}");
+        lab.hook("create", "late")?.success()?;
+        check(served(&lab, "late")?);
+    }
+
+    /// The guest restarts itself: a new domain, its VIF on the bridge as XAPI remembers it, and nobody to give it
+    /// rules. Only ARP gets out, which iptables does not see, and that by its own address only.
+    fn rebooted_by_itself(iptables) {
+        let lab = with_late(iptables).start()?;
+        lab.start("late", true)?;
+        lab.hook("create", "late")?.success()?;
+        lab.unpause("late")?;
+        let heard = heard_from(&lab, "late", |lab| lab.guest_reboots("late"))?;
+        ensure!(!heard.is_empty(), "the guest was not on the bridge: the test shows nothing");
+        assert_own_arp_only(&heard)?;
+        check(closed(&lab.guest("late")?, lab.outside()));
+        lab.hook("reboot", "late")?.success()?;
+        check(served(&lab, "late")?);
+    }
+
+    /// Resumed by somebody who knows nothing of hooks. Announced when it went, its VIF is off the bridge when it comes;
+    /// not announced, it has what one that rebooted by itself has.
+    fn resumed_without_a_hook(iptables) {
+        let lab = with_late(iptables).start()?;
+        for announced in [true, false] {
+            if announced {
+                lab.start("late", false)?;
+                lab.hook("create", "late")?.success()?;
+            }
+            lab.suspend("late")?;
+            if announced {
+                lab.hook("suspend", "late")?.success()?;
+                ensure!(lab.vif("late", 0)?.1.locking_mode == LockingMode::NetworkDefault);
+            }
+            let heard = heard_from(&lab, "late", |lab| lab.resume("late", false))?;
+            ensure!(heard.is_empty() == announced, "announced {announced}: {heard:02x?}");
+            assert_own_arp_only(&heard)?;
+            lab.hook("resume", "late")?.success()?;
+            check(served(&lab, "late")?);
+        }
+    }
+
     /// dom0 lost power and came back; its guests are started before anybody has given it rules.
     fn a_boot_of_dom0_opens_nothing(iptables) {
+        let lab = with_late(iptables).start()?;
+        lab.apply()?.success()?;
+        lab.start("late", false)?;
+        lab.hook("create", "late")?.success()?;
+        // The power goes: no hook. XAPI remembers the VIFs as they were.
+        for guest in ["late", "db"] {
+            lab.hard_shutdown(guest)?;
+            ensure!(lab.vif(guest, 0)?.1.locking_mode == LockingMode::Locked);
+        }
+        dom0_boots(&lab, "host1")?;
+        let heard = heard_from(&lab, "late", |lab| lab.start("late", false))?;
+        ensure!(!heard.is_empty(), "the guest was not on the bridge: the test shows nothing");
+        assert_own_arp_only(&heard)?;
+        let late = lab.guest("late")?;
+        check(closed(&late, lab.outside()));
+        check(closed(&late, &lab.guest("web1")?));
+        // One that may say nothing tries while the rules are replaced.
+        let heard = heard_from(&lab, "db", |lab| {
+            lab.start("db", false)?;
+            lab.hook("host-init", "host1")?.success().map(drop)
+        })?;
+        let words = words(number("db"));
+        let (refused, _) = words.split_at(REFUSED);
+        ensure!(!heard.iter().any(|frame| refused.contains(frame)), "{heard:02x?}");
+        check(served(&lab, "late")?);
+        check([lab.guest("web2")?.tcp(&lab.guest("db")?, 5432, Family::V4).passes()]);
+    }
+
+    /// The networks that are not guarded go on as if nothing happened.
+    fn a_boot_of_dom0_leaves_others_alone(iptables) {
+        let lab = pool(iptables)
+            .network("other")
+            .guest(Guest::new("free", "host1", 17).on(&[1]))
+            .guest(Guest::new("peer", "host2", 18).on(&[1]))
+            .guest(Guest::new("neighbour", "host1", 19).on(&[1]))
+            .guarded("lan")
+            .start()?;
+        lab.apply()?.success()?;
+        let [free, peer, neighbour] = [lab.guest("free")?, lab.guest("peer")?, lab.guest("neighbour")?];
+        let flows = [
+            Flow::start(&free.tcp(&peer, 7, Family::V4))?,
+            Flow::start(&peer.tcp(&free, 7, Family::V6))?,
+            Flow::start(&neighbour.tcp(&free, 8, Family::V4))?,
+        ];
+        dom0_boots(&lab, "host1")?;
+        let open = || Family::BOTH.into_iter().flat_map(|family| [
+            free.tcp(&peer, 22, family).passes(),
+            peer.udp(&free, 53, family).passes(),
+            neighbour.echo(&free, family).passes(),
+        ]);
+        check(open());
+        lab.hook("host-init", "host1")?.success()?;
+        check(open());
+        for flow in flows {
+            let report = flow.stop()?;
+            ensure!(report.undisturbed(), "{report:?}");
+        }
+    }
+
+    /// A guest that the policy does not know passes nothing, ever: not after a boot, not after the driver's run, not if its
+    /// VIF is opened by hand.
+    fn strangers_stay_out(iptables) {
         let lab = start(iptables)?;
+        lab.set_locking_mode("plain", 0, LockingMode::Unlocked)?;
+        lab.hard_shutdown("plain")?;
+        dom0_boots(&lab, "host2")?;
+        let heard = heard_from(&lab, "plain", |lab| lab.start("plain", false))?;
+        assert_own_arp_only(&heard)?;
+        check(closed(&lab.guest("plain")?, lab.outside()));
+        let heard = heard_from(&lab, "plain", |lab| {
+            lab.hook("host-init", "host2")?.success()?;
+            lab.clean_reboot("plain")
+        })?;
+        assert_own_arp_only(&heard)?;
+        check(closed(&lab.guest("plain")?, lab.outside()));
+        check(closed(&lab.guest("plain")?, &lab.guest("web2")?));
+    }
+
+    /// A dom0 that boots twice before the driver comes is closed both times, and an unguarded network is not remembered for
+    /// longer than it is guarded.
+    fn what_is_remembered(iptables) {
+        let lab = pool(iptables).policy(&format!("guarded_networks = [\"lan\"]\n{POLICY}")).start()?;
+        lab.apply()?.success()?;
+        let record = |family: &str| {
+            lab.dom0_program("host1", "cat", &[&format!("/var/lib/drawbridge/guarded-{family}")], b"")
+        };
+        ensure!((record("ipv4")?, record("ipv6")?) == ("xenbr0\n".to_owned(), "xenbr0\n".to_owned()));
         lab.hard_shutdown("db")?;
+        dom0_boots(&lab, "host1")?;
         dom0_boots(&lab, "host1")?;
         lab.start("db", false)?;
         check(closed(&lab.guest("db")?, lab.outside()));
-        lab.hook("host-init", "host1")?.success()?;
-        check([lab.guest("web2")?.tcp(&lab.guest("db")?, 5432, Family::V4).passes()]);
+        lab.set_policy(POLICY)?;
+        lab.apply()?.success()?;
+        ensure!((record("ipv4")?, record("ipv6")?) == (String::new(), String::new()));
+        dom0_boots(&lab, "host1")?;
+        ensure!(!lab.iptables_save("host1", Family::V4)?.contains("dwb-"));
     }
+}
+
+/// The scenario on a guarded network, with a web server that is not started yet.
+fn with_late(iptables: Iptables) -> Builder {
+    let port = "[[port]]\nvm = \"late\"\ndevice = 0\ngroups = [\"web\"]\naddresses = [\"10.20.0.16\", \"fd20::10\"]\n";
+    pool(iptables)
+        .guest(Guest::new("late", "host1", number("late")).halted())
+        .policy(&format!("{POLICY}\n{port}"))
+        .guarded("lan")
+}
+
+fn number(guest: &str) -> u8 {
+    match guest {
+        "db" => 12,
+        "plain" => 14,
+        _ => 16,
+    }
+}
+
+/// What a member of `web` may do.
+fn served(lab: &Lab, guest: &str) -> Result<Vec<Expectation>> {
+    let (guest, outside) = (lab.guest(guest)?, lab.outside());
+    let both = Family::BOTH.into_iter();
+    Ok(both
+        .flat_map(|family| {
+            [
+                outside.tcp(&guest, 80, family).passes(),
+                guest.udp(outside, 53, family).passes(),
+                outside.tcp(&guest, 22, family).blocked(),
+            ]
+        })
+        .collect())
+}
+
+/// How many of the [`words`] are a matter of rules; every guest needs the others.
+const REFUSED: usize = 5;
+
+/// What a guest of this number says, most of it to the machine outside.
+fn words(number: u8) -> Vec<Vec<u8>> {
+    let (own, out) = (mac(0, number), mac(0, OUTSIDE));
+    let four = Path::V4(ipv4(0, number), ipv4(0, OUTSIDE));
+    let six = Path::V6(ipv6(0, number), ipv6(0, OUTSIDE));
+    vec![
+        four.frame(out, own, TCP, &four.tcp((1000, 80), flag::SYN, (1, 0), b"")),
+        six.frame(out, own, TCP, &six.tcp((1000, 80), flag::SYN, (1, 0), b"")),
+        four.frame(out, own, UDP, &four.udp(1000, 53, b"first")),
+        six.frame(out, own, UDP, &six.udp(1000, 53, b"first")),
+        four.frame(Mac::BROADCAST, own, UDP, &four.udp(1000, 9, b"everybody")),
+        dhcp::discover(own),
+        nd::solicitation((own, ipv6(0, number)), ipv6(0, OUTSIDE)),
+        arp_request((own, ipv4(0, number)), ipv4(0, OUTSIDE)),
+    ]
+}
+
+/// Has the guest say its [`words`] from its first instant on, does `act`, and answers the frames of the guest's that the
+/// machine outside hears meanwhile, and for a while after, its kernel's own, too; each once.
+fn heard_from(lab: &Lab, name: &str, act: impl FnOnce(&Lab) -> Result<()>) -> Result<Vec<Vec<u8>>> {
+    let (words, sent) = (words(number(name)), Arc::new(AtomicU64::new(0)));
+    let counter = Arc::clone(&sent);
+    let vm = lab.vm(name)?.1.uuid.to_string();
+    lab.plane().set_boot(&vm, move || talk(&words, &counter));
+    let outside = lab.outside().namespace.enter(|| Tap::open("eth0"))?;
+    act(lab)?;
+    std::thread::sleep(Duration::from_millis(600));
+    let frames = outside.drain()?.into_iter().filter(|frame| !frame.outgoing);
+    let frames = frames.map(|frame| frame.bytes);
+    let heard: BTreeSet<_> = frames.filter(|frame| source(frame) == Some(mac(0, number(name)))).collect();
+    let heard = Vec::from_iter(heard);
+    // On a VIF that is off the bridge it cannot send at all.
+    ensure!(sent.load(Ordering::Relaxed) > 0 || heard.is_empty(), "heard {heard:02x?}, but never spoke");
+    Ok(heard)
+}
+
+/// Runs in the guest.
+fn talk(words: &[Vec<u8>], sent: &AtomicU64) {
+    let Ok(tap) = Tap::open("eth0") else { return };
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        for frame in words {
+            if tap.send(frame).is_ok() {
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// ARP and nothing else, by the guest's own address.
+fn assert_own_arp_only(heard: &[Vec<u8>]) -> Result<()> {
+    for frame in heard {
+        ensure!(ether_type(frame) == Some(ARP), "got out: {frame:02x?}");
+        let (hardware, address) = (frame.get(22..28), frame.get(28..32));
+        let number = frame.get(11).copied().unwrap_or_default();
+        // A kernel that asks whether its address is taken has none yet.
+        let own = address == Some(&ipv4(0, number).octets()) || address == Some(&[0; 4]);
+        ensure!(hardware == frame.get(6..12) && own, "got out: {frame:02x?}");
+    }
+    Ok(())
 }
