@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
 use serde_json::Value;
 
@@ -29,10 +28,9 @@ fn ofport(host: &HostHandle, vif: &str) -> String {
     vsctl(host, &["get", "Interface", vif, "ofport"])
 }
 
-/// `host`'s processes of this name.
+/// How many of the pool's processes run this program.
 fn running(host: &HostHandle, name: &str) -> usize {
-    let shown =
-        said(host, "sh", &["-c", "cat /proc/[0-9]*/net/dev >/dev/null; readlink /proc/[0-9]*/exe || true"]);
+    let shown = said(host, "sh", &["-c", "readlink /proc/[0-9]*/exe || true"]);
     shown.lines().filter(|line| line.ends_with(name)).count()
 }
 
@@ -247,15 +245,4 @@ fn the_first_frames_of_a_guest_pass() {
     });
     start(&plane, "one", 1, 1);
     assert!(domains::heard(&tap, b"first"));
-}
-
-#[test]
-fn a_host_is_made_fast() {
-    let plane = pool_of([OVS; 2]);
-    let start = Instant::now();
-    let mut third = spec("one", OVS);
-    third.name = "three".into();
-    third.bridges[0].management_address = None;
-    plane.add_host(&third).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
