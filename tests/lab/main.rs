@@ -8,6 +8,7 @@ mod edits;
 mod explain;
 mod first_packet;
 mod guarded;
+mod keep;
 mod lifecycle;
 mod meaning;
 mod quarantine;

@@ -10,7 +10,7 @@ pub use port::{AddressPair, Port, PortSecurity, link_local_sources};
 pub use protocol::{InvalidProtocol, Protocol};
 pub use service::{Icmp, InvalidService, PortRange, Service};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -23,6 +23,8 @@ pub struct Policy {
     pub groups: BTreeMap<GroupId, Group>,
     /// Named sets of prefixes.
     pub sets: BTreeMap<SetId, Vec<IpNet>>,
+    /// The groups whose connections live on when the rule that allowed them goes. Those of other groups are cut.
+    pub keep: BTreeSet<GroupId>,
     /// The operator's rules, for all filtered ports, in order, before the groups'.
     pub provider: Vec<ProviderRule>,
 }

@@ -46,6 +46,8 @@ pub struct HostPolicy {
     pub attachments: Vec<Attachment>,
     /// The groups those ports use.
     pub groups: BTreeMap<GroupId, Group>,
+    /// Those of them whose connections live on when their rule goes.
+    pub keep: BTreeSet<GroupId>,
     /// What those groups and the provider rules refer to: sorted, merged prefixes. An empty list means nobody.
     pub peers: BTreeMap<PeerSet, Vec<IpNet>>,
     /// The operator's rules.
@@ -117,7 +119,8 @@ pub fn resolve<'a>(
     }
     let mut attachments = attachments;
     attachments.sort_by_key(|a| (a.domid, a.device));
-    Ok(HostPolicy { attachments, groups, peers, provider: policy.provider.clone(), guarded })
+    let keep = policy.keep.iter().filter(|id| groups.contains_key(*id)).cloned().collect();
+    Ok(HostPolicy { attachments, groups, keep, peers, provider: policy.provider.clone(), guarded })
 }
 
 impl HostPolicy {
@@ -132,6 +135,7 @@ impl HostPolicy {
         let used: BTreeSet<GroupId> =
             closed.attachments.iter().flat_map(|a| a.port.groups.iter().cloned()).collect();
         closed.groups.retain(|id, _| used.contains(id));
+        closed.keep.retain(|id| used.contains(id));
         closed
     }
 

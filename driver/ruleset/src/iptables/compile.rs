@@ -3,6 +3,7 @@
 
 mod base;
 mod groups;
+mod keep;
 
 use super::mark::{Epoch, Mark};
 use super::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
@@ -41,6 +42,10 @@ struct Names {
     to: ChainName,
     accept: ChainName,
     deny: ChainName,
+    keep_to: ChainName,
+    keep_from: ChainName,
+    keep_accept: ChainName,
+    open_accept: ChainName,
     unknown_from: ChainName,
     unknown_to: ChainName,
     provider_egress: ChainName,
@@ -59,6 +64,10 @@ impl Names {
             to: ChainName::ours("to")?,
             accept: ACCEPT.parse()?,
             deny: ChainName::ours("deny")?,
+            keep_to: ChainName::ours("keep-to")?,
+            keep_from: ChainName::ours("keep-from")?,
+            keep_accept: ChainName::ours("keep-accept")?,
+            open_accept: ChainName::ours("open-accept")?,
             unknown_from: ChainName::ours("unknown-from")?,
             unknown_to: ChainName::ours("unknown-to")?,
             provider_egress: ChainName::ours("po")?,
@@ -98,21 +107,26 @@ pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Rulese
     Ok(Ruleset { family, filter, raw })
 }
 
-/// Writes the three chains that name the epoch.
+/// Writes the chains that name the epoch.
 pub(super) fn set_epoch(filter: &mut Chains, epoch: Epoch) -> Result<(), InvalidId> {
     let names = Names::new()?;
     let accept = vec![Rule::always(Target::SetMark(epoch.mark())), Rule::always(Target::Accept)];
     filter.insert(names.accept.clone(), accept);
-    filter.insert(names.deny.clone(), deny(epoch));
     let guarded = filter.contains_key(&names.receiver);
-    filter.insert(names.forward.clone(), forward(&names, epoch, guarded)?);
+    let keeping = filter.contains_key(&names.open_accept);
+    filter.insert(names.deny.clone(), deny(epoch, keeping));
+    filter.insert(names.forward.clone(), forward(&names, epoch, guarded, keeping)?);
+    if keeping {
+        filter.insert(names.keep_to.clone(), keep::towards(epoch, Mark::KEEPING, &names.to));
+        filter.insert(names.keep_from.clone(), keep::towards(epoch, Mark::UNOPPOSED, &names.to));
+    }
     Ok(())
 }
 
 /// Whether a chain is a list of permissions, to which a rule that leads on only adds: a port's list of groups, a
 /// group's rules, a peer set's members.
 pub(super) fn is_permission_list(chain: &ChainName) -> bool {
-    ["i-", "o-", "gi-", "go-", "ms-", "md-"].iter().any(|label| {
+    ["i-", "o-", "gi-", "go-", "ms-", "md-", "ks-", "kd-"].iter().any(|label| {
         chain.as_str().strip_prefix(ChainName::PREFIX).is_some_and(|rest| rest.starts_with(label))
     })
 }
@@ -121,9 +135,13 @@ pub(super) fn is_permission_list(chain: &ChainName) -> bool {
 ///
 /// Not if it was judged well in this epoch: the bridge floods one packet to several ports, and the port that refuses its copy
 /// must not undo what the port it was meant for allowed.
-fn deny(epoch: Epoch) -> Vec<Rule> {
+fn deny(epoch: Epoch, keeping: bool) -> Vec<Rule> {
     let judged_before = Match::ConnMark { negated: true, mark: epoch.mark() };
-    vec![Rule::new([judged_before], Target::SetMark(Mark::REVOKED)), Rule::always(DEFAULT_VERDICT)]
+    let kept = Match::ConnMark { negated: false, mark: Mark::KEPT };
+    let mut rules = if keeping { vec![Rule::new([kept], DEFAULT_VERDICT)] } else { Vec::new() };
+    rules.push(Rule::new([judged_before], Target::SetMark(Mark::REVOKED)));
+    rules.push(Rule::always(DEFAULT_VERDICT));
+    rules
 }
 
 /// How every per-VIF chain ends. The last rule stands by itself: a hand that empties `dwb-deny` opens nothing.
@@ -131,7 +149,7 @@ fn denial(names: &Names) -> [Rule; 2] {
     [Rule::always(Target::Jump(names.deny.clone())), Rule::always(DEFAULT_VERDICT)]
 }
 
-fn forward(names: &Names, epoch: Epoch, guarded: bool) -> Result<Vec<Rule>, InvalidId> {
+fn forward(names: &Names, epoch: Epoch, guarded: bool, keeping: bool) -> Result<Vec<Rule>, InvalidId> {
     let (related, established) = (CtStates::RELATED, CtStates::ESTABLISHED);
     let reply = Some(CtDirection::Reply);
     let not_revoked = Match::ConnMark { negated: true, mark: Mark::REVOKED };
@@ -148,6 +166,10 @@ fn forward(names: &Names, epoch: Epoch, guarded: bool) -> Result<Vec<Rule>, Inva
     // §3 egress 4, ingress 3. The fast path: judged in this epoch, either direction.
     let current = Match::ConnMark { negated: false, mark: epoch.mark() };
     rules.push(Rule::new([Match::Conntrack(related.and(established), None), current], Target::Accept));
+    if keeping {
+        let kept = Match::ConnMark { negated: false, mark: Mark::KEPT };
+        rules.push(Rule::new([Match::Conntrack(related.and(established), None), kept], Target::Accept));
+    }
     rules.push(Rule::new([Match::Conntrack(established, reply), not_revoked.clone()], Target::Accept));
     rules.push(Rule::new([Match::Conntrack(related, None), not_revoked], Target::Accept));
     // Only what belongs to a revoked connection comes here; the rules are not for it to walk. An error that
@@ -164,14 +186,14 @@ const GUEST_INTERFACES: [&str; 2] = ["vif", "tap"];
 
 /// The trees over interface names.
 fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(), InvalidId> {
-    type Leaf = fn(&str, &Names) -> Result<Target, InvalidId>;
-    let leaves = |filtered: Leaf, open: Leaf| -> Result<Vec<(String, Target)>, InvalidId> {
+    type Leaf = fn(&str) -> Result<Target, InvalidId>;
+    let leaves = |filtered: Leaf, open: &Target| -> Result<Vec<(String, Target)>, InvalidId> {
         let mut leaves = Vec::new();
         for attachment in &host.attachments {
             let [vif, tap] = attachment.interfaces();
-            let leaf = if attachment.port.security == PortSecurity::On { filtered } else { open };
             // Both names lead to the chains named after the vif: they are one port.
-            let target = leaf(&vif, names)?;
+            let target =
+                if attachment.port.security == PortSecurity::On { filtered(&vif)? } else { open.clone() };
             leaves.push((vif, target.clone()));
             leaves.push((tap, target));
         }
@@ -179,28 +201,28 @@ fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(),
         Ok(leaves)
     };
     let guarded = !host.guarded.is_empty();
+    let keeping = !host.keep.is_empty();
+    if keeping {
+        keep::write(names, chains);
+    }
 
-    let sources =
-        leaves(|vif, _| Ok(Target::Goto(ChainName::ours(&format!("s-{vif}"))?)), |_, _| Ok(Target::Return))?;
+    let sources = leaves(|vif| Ok(Target::Goto(ChainName::ours(&format!("s-{vif}"))?)), &Target::Return)?;
     let otherwise: &[Rule] =
         if guarded { &[Rule::always(Target::Goto(names.unknown_from.clone()))] } else { &[] };
     let tree = NameTree { root: names.source.clone(), label: "x", condition: Match::PhysdevIn, otherwise };
     tree.write(&sources, chains)?;
 
-    let senders = leaves(
-        |vif, _| Ok(Target::Goto(ChainName::ours(&format!("o-{vif}"))?)),
-        |_, n| Ok(Target::Goto(n.to.clone())),
-    )?;
-    let otherwise = [Rule::always(Target::Goto(names.to.clone()))];
+    // Who is not filtered goes on at once; a group that keeps connections wants to know of it.
+    let open = Target::Goto(if keeping { names.keep_from.clone() } else { names.to.clone() });
+    let senders = leaves(|vif| Ok(Target::Goto(ChainName::ours(&format!("o-{vif}"))?)), &open)?;
+    let otherwise = [Rule::always(open)];
     let tree =
         NameTree { root: names.from.clone(), label: "f", condition: Match::PhysdevIn, otherwise: &otherwise };
     tree.write(&senders, chains)?;
 
-    let receivers = leaves(
-        |vif, _| Ok(Target::Goto(ChainName::ours(&format!("i-{vif}"))?)),
-        |_, n| Ok(Target::Goto(n.accept.clone())),
-    )?;
-    let otherwise = [Rule::always(Target::Goto(names.accept.clone()))];
+    let open = Target::Goto(if keeping { names.open_accept.clone() } else { names.accept.clone() });
+    let receivers = leaves(|vif| Ok(Target::Goto(ChainName::ours(&format!("i-{vif}"))?)), &open)?;
+    let otherwise = [Rule::always(open)];
     let tree =
         NameTree { root: names.to.clone(), label: "t", condition: Match::PhysdevOut, otherwise: &otherwise };
     tree.write(&receivers, chains)?;
@@ -210,7 +232,7 @@ fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(),
         chains.insert(names.unknown_from.clone(), from.collect());
         let to = host.guarded.iter().map(|b| Rule::new([Match::OutBridge(b.clone())], DEFAULT_VERDICT));
         chains.insert(names.unknown_to.clone(), to.collect());
-        let known = leaves(|_, _| Ok(Target::Return), |_, _| Ok(Target::Return))?;
+        let known = leaves(|_| Ok(Target::Return), &Target::Return)?;
         let otherwise = [Rule::always(Target::Goto(names.unknown_to.clone()))];
         let root = names.receiver.clone();
         NameTree { root, label: "r", condition: Match::PhysdevOut, otherwise: &otherwise }

@@ -5,11 +5,12 @@ use std::fmt;
 /// The bits of the connection mark that are ours. The low byte is left to others.
 pub const MARK_MASK: u32 = 0xffff_ff00;
 
-/// An epoch, 1 to 2²⁴ − 2. Zero is a connection that was never judged, 2²⁴ − 1 one that was revoked.
+/// An epoch, 1 to 2²⁴ − 5. Zero is a connection that was never judged; the four highest numbers have a meaning of their
+/// own, see [`Mark`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u32);
 
-const LAST: u32 = (MARK_MASK >> 8) - 1;
+const LAST: u32 = (MARK_MASK >> 8) - 4;
 
 impl Epoch {
     /// The epoch for a host that has none yet, from a number that only grows (a clock's seconds): connections that an
@@ -48,6 +49,13 @@ impl Mark {
     /// A connection that is no longer allowed.
     pub const REVOKED: Self = Self(MARK_MASK);
 
+    /// A connection that lives on when its rule goes: every group that allowed it says `keep`.
+    pub const KEPT: Self = Self(0xffff_fe00);
+    /// A packet on its way: the sender's group says `keep`, the receiver's side is still to be asked.
+    pub const KEEPING: Self = Self(0xffff_fd00);
+    /// A packet on its way from a sender that is not filtered: `keep` is up to the receiver's group.
+    pub const UNOPPOSED: Self = Self(0xffff_fc00);
+
     /// A mark from its number; `None` if it has bits outside the mask.
     #[must_use]
     pub fn new(value: u32) -> Option<Self> {
@@ -84,7 +92,9 @@ mod tests {
             assert_ne!(epoch.mark(), Mark(0));
             assert_eq!(Epoch::from_mark(epoch.mark()), Some(epoch));
         }
-        assert_eq!(Epoch::from_mark(Mark::REVOKED), None);
+        for special in [Mark::REVOKED, Mark::KEPT, Mark::KEEPING, Mark::UNOPPOSED] {
+            assert_eq!(Epoch::from_mark(special), None);
+        }
         assert_eq!(Epoch::from_mark(Mark(0)), None);
         assert_eq!(Epoch::seeded(7).mark().to_string(), "0x800/0xffffff00");
         assert_eq!(Mark::new(0x8ff), None);

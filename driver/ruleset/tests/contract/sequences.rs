@@ -133,11 +133,12 @@ fn one_life(seed: u64, tamper: Tamper) -> Result<usize, String> {
             let way = world.way(&mut r);
             let packet = world.packet(&mut r, &world.hop(&host, &way), family);
             let tracked = matches!(packet.transport(), Some(Transport::Ports { .. }));
-            let fresh = talks.iter().all(|t| {
-                let ends = t.first.addresses().map(|(a, b)| [a, b]);
-                let (a, b) = packet.addresses().unwrap_or_else(|| unreachable!("it is IP"));
-                ends.is_none_or(|ends| !(ends.contains(&a) && ends.contains(&b)))
-            });
+            // Nobody talks to himself, and no two talk twice: replies and errors are then told apart by addresses.
+            let (a, b) = packet.addresses().unwrap();
+            let among = |talk: &Talk| {
+                talk.first.addresses().is_some_and(|(c, d)| (c, d) == (a, b) || (c, d) == (b, a))
+            };
+            let fresh = a != b && way.input != way.output && !talks.iter().any(among);
             if tracked && fresh {
                 talks.push(Talk { way, first: packet, begun: false, answered: false, cut: false });
             }

@@ -64,7 +64,12 @@ pub(super) fn convert(raw: raw::File, text: &str) -> Result<PolicyFile, Mistake>
     }
     let names = Names { groups: &known, sets: &file.policy.sets };
     for raw in group {
-        let group = names.group(raw.into_inner())?;
+        let raw = raw.into_inner();
+        let keeps = raw.on_rule_removal == raw::OnRuleRemoval::Keep;
+        let group = names.group(raw)?;
+        if keeps {
+            file.policy.keep.insert(group.id.clone());
+        }
         file.policy.groups.insert(group.id.clone(), group);
     }
     for (index, raw) in provider_rule.into_iter().enumerate() {
@@ -106,7 +111,7 @@ impl Names<'_> {
     }
 
     fn group(&self, raw: raw::Group) -> Result<Group, Mistake> {
-        let raw::Group { id, name, description, project, implicit_rules, rule } = raw;
+        let raw::Group { id, name, description, project, implicit_rules, on_rule_removal: _, rule } = raw;
         let id: GroupId = id.get_ref().parse().at(id.span().start)?;
         let mut rules = implicit(implicit_rules, &id);
         let mut ids = BTreeSet::new();

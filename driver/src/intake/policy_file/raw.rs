@@ -32,6 +32,17 @@ pub(super) enum ImplicitRules {
     None,
 }
 
+/// What becomes of a connection when the rule that allowed it goes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnRuleRemoval {
+    /// It is cut by its next packet.
+    #[default]
+    Cut,
+    /// It lives on until it ends by itself.
+    Keep,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Group {
@@ -43,6 +54,8 @@ pub(super) struct Group {
     pub project: String,
     #[serde(default)]
     pub implicit_rules: ImplicitRules,
+    #[serde(default)]
+    pub on_rule_removal: OnRuleRemoval,
     #[serde(default)]
     pub rule: Vec<Spanned<Rule>>,
 }

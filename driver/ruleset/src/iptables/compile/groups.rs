@@ -1,7 +1,7 @@
 //! Group rules, once per host; members of remote groups and sets, once per host; the operator's rules
 //! (design §3, egress 5 and 6, ingress 4 and 5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -30,19 +30,6 @@ pub(super) fn chain(direction: Direction, group: &GroupId) -> Result<ChainName, 
         Direction::Ingress => "gi",
     };
     ChainName::ours(&format!("{label}-{}", digest(&[group.as_str()])))
-}
-
-/// Root of the tree of a peer set's addresses, as senders (ingress) or receivers (egress).
-fn peers_chain(direction: Direction, peers: &PeerSet) -> Result<ChainName, InvalidId> {
-    let (kind, id) = peer_key(peers);
-    ChainName::ours(&format!("{}-{}", peers_label(direction), digest(&[kind, id])))
-}
-
-fn peers_label(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Egress => "md",
-        Direction::Ingress => "ms",
-    }
 }
 
 fn peer_key(peers: &PeerSet) -> (&'static str, &str) {
@@ -76,48 +63,88 @@ pub(super) fn write(
 ) -> Result<(), CompileError> {
     let mut owners = Owners::default();
     for direction in [Direction::Egress, Direction::Ingress] {
-        let (passed, provider) = match direction {
-            Direction::Egress => (&names.to, &names.provider_egress),
-            Direction::Ingress => (&names.accept, &names.provider_ingress),
+        let passed = |keep: bool| match (direction, keep) {
+            (Direction::Egress, false) => &names.to,
+            (Direction::Egress, true) => &names.keep_to,
+            (Direction::Ingress, false) => &names.accept,
+            (Direction::Ingress, true) => &names.keep_accept,
         };
+        let mut referred = BTreeSet::new();
         for (id, group) in &host.groups {
             let chain = chain(direction, id)?;
             owners.claim(&chain, format!("group {id}"))?;
-            let rules = group.rules.iter().filter(|r| r.direction == direction && r.family == family);
+            let keep = host.keep.contains(id);
             let mut compiled = Vec::new();
-            for rule in rules {
-                compiled.push(group_rule(rule, passed)?);
+            for rule in group.rules.iter().filter(|r| r.direction == direction && r.family == family) {
+                let remote = peers(&rule.remote).map(|peers| Referred { peers, keep });
+                compiled.push(group_rule(rule, passed(keep), remote.as_ref())?);
+                referred.extend(remote);
             }
             // Rules only allow: order means nothing, twice means once.
             compiled.sort_unstable();
             compiled.dedup();
             chains.insert(chain, compiled);
         }
-        for peers in host.peers_used(direction, family) {
-            let nets: Vec<IpNet> = host.peers.get(&peers).into_iter().flatten().copied().collect();
-            let nets: Vec<IpNet> = nets.into_iter().filter(|n| Family::of(n) == family).collect();
-            let (kind, id) = peer_key(&peers);
-            let root = peers_chain(direction, &peers)?;
-            owners.claim(&root, format!("{kind} {id}"))?;
-            let inner = |net: IpNet| {
-                ChainName::ours(&format!(
-                    "{}-{}",
-                    peers_label(direction),
-                    digest(&[kind, id, &net.to_string()])
-                ))
+        for set in referred {
+            let nets = host.peers.get(&set.peers).into_iter().flatten();
+            let nets: Vec<IpNet> = nets.copied().filter(|n| Family::of(n) == family).collect();
+            let (kind, id) = peer_key(&set.peers);
+            let inner = |net: IpNet| set.chain(direction, Some(net));
+            let tree = PrefixTree {
+                root: set.chain(direction, None)?,
+                inner: &inner,
+                condition: remote_condition(direction),
+                target: Target::Goto(passed(set.keep).clone()),
             };
-            let condition = remote_condition(direction);
-            let mut tree = Chains::new();
-            PrefixTree { root, inner: &inner, condition, target: Target::Goto(passed.clone()) }
-                .write(&nets, &mut tree)?;
-            for (chain, rules) in tree {
+            let mut written = Chains::new();
+            tree.write(&nets, &mut written)?;
+            for (chain, rules) in written {
                 owners.claim(&chain, format!("{kind} {id}"))?;
                 chains.insert(chain, rules);
             }
         }
-        chains.insert(provider.clone(), provider_rules(host, direction, family, passed, &names.deny));
+        let provider = match direction {
+            Direction::Egress => &names.provider_egress,
+            Direction::Ingress => &names.provider_ingress,
+        };
+        let rules = provider_rules(host, direction, family, passed(false), &names.deny);
+        chains.insert(provider.clone(), rules);
     }
     Ok(())
+}
+
+/// A peer set as the rules of some groups refer to it: what passes goes on differently where connections are kept.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Referred {
+    peers: PeerSet,
+    keep: bool,
+}
+
+impl Referred {
+    /// The chain of its tree that selects a prefix, or the root: as senders for ingress, as receivers for egress.
+    fn chain(&self, direction: Direction, prefix: Option<IpNet>) -> Result<ChainName, InvalidId> {
+        let label = match (direction, self.keep) {
+            (Direction::Egress, false) => "md",
+            (Direction::Egress, true) => "kd",
+            (Direction::Ingress, false) => "ms",
+            (Direction::Ingress, true) => "ks",
+        };
+        let (kind, id) = peer_key(&self.peers);
+        let digest = match prefix {
+            None => digest(&[kind, id]),
+            Some(net) => digest(&[kind, id, &net.to_string()]),
+        };
+        ChainName::ours(&format!("{label}-{digest}"))
+    }
+}
+
+/// The set a rule's remote refers to, if it is not written in the rule itself.
+fn peers(remote: &Remote) -> Option<PeerSet> {
+    match remote {
+        Remote::Any | Remote::Prefix(_) => None,
+        Remote::Group(id) => Some(PeerSet::Group(id.clone())),
+        Remote::Set(id) => Some(PeerSet::Set(id.clone())),
+    }
 }
 
 fn remote_condition(direction: Direction) -> fn(IpNet) -> Match {
@@ -127,16 +154,14 @@ fn remote_condition(direction: Direction) -> fn(IpNet) -> Match {
     }
 }
 
-fn group_rule(rule: &model::Rule, passed: &ChainName) -> Result<Rule, InvalidId> {
+fn group_rule(rule: &model::Rule, passed: &ChainName, remote: Option<&Referred>) -> Result<Rule, InvalidId> {
     let mut matches = service(rule.service);
-    let target = match &rule.remote {
-        Remote::Any => Target::Goto(passed.clone()),
-        Remote::Prefix(net) => {
-            matches.push(remote_condition(rule.direction)(net.trunc()));
-            Target::Goto(passed.clone())
-        }
-        Remote::Group(id) => Target::Jump(peers_chain(rule.direction, &PeerSet::Group(id.clone()))?),
-        Remote::Set(id) => Target::Jump(peers_chain(rule.direction, &PeerSet::Set(id.clone()))?),
+    if let Remote::Prefix(net) = &rule.remote {
+        matches.push(remote_condition(rule.direction)(net.trunc()));
+    }
+    let target = match remote {
+        None => Target::Goto(passed.clone()),
+        Some(set) => Target::Jump(set.chain(rule.direction, None)?),
     };
     Ok(Rule::new(matches, target))
 }

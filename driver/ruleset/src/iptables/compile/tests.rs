@@ -44,6 +44,13 @@ fn golden_guarded_with_an_open_port() {
 }
 
 #[test]
+fn golden_with_a_group_that_keeps_connections() {
+    let mut policy = fixtures::policy();
+    policy.keep.insert("web".parse().unwrap());
+    insta::assert_snapshot!(text(&compiled(&policy, 2, Family::Ipv4)));
+}
+
+#[test]
 fn equal_input_gives_equal_bytes_whatever_the_order() {
     let policy = fixtures::policy();
     let mut shuffled = host(&policy, 20);
