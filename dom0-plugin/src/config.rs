@@ -85,6 +85,14 @@ mod tests {
         assert_eq!(Config::parse(text), Ok(expected));
     }
 
+    /// The sample says what holds without it.
+    #[test]
+    fn the_sample() {
+        let sample = include_str!("../../packaging/dom0/dom0.toml");
+        assert_eq!(Config::parse(sample), Ok(Config::default()));
+        assert_eq!(sample.lines().filter(|line| line.contains(" = ")).count(), 3);
+    }
+
     #[test]
     fn refused() {
         for (text, line) in [

@@ -1,7 +1,7 @@
 //! Which bridges are guarded: read off the rules that stand, and remembered for dom0's next boot.
 //!
 //! Rules do not survive a boot, XAPI's `VIF.locking_mode` does: a guest started before the driver has written again
-//! would have all that its lock allows. What is remembered here lets [`crate::boot`] close these bridges until then.
+//! would have all that its lock allows. What is remembered here lets [`crate::boot()`] close these bridges until then.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! the pipeline, in this order: sanitise the process, decode the call, authenticate the caller, authorise what it
 //! asks, lock, run one of four programs, reply, write one audit line.
 //!
-//! [`boot`] is the one run that XAPI does not start: it keeps guarded networks closed until the first call after a boot.
+//! [`boot()`] is the one run that XAPI does not start: it keeps guarded networks closed until the first call after a boot.
 //!
 //! What may run is a value: only [`authorise`] makes an [`authorise::Approved`], and the module `exec` runs nothing else.
 
