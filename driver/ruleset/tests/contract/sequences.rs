@@ -1,6 +1,8 @@
 //! Connections through changes of the policy: one whose rule goes is cut, one still allowed never notices, one whose
 //! rule comes back lives again.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use ruleset::ids::Mac;
 use ruleset::iptables::{Observed, parse_save};
@@ -154,7 +156,15 @@ fn one_life(seed: u64, tamper: Tamper) -> Result<usize, String> {
                 sent += 1;
             }
         }
+        let zones = |world: &World| -> BTreeSet<_> {
+            world.attachments.iter().map(|a| a.bridge.clone()).chain(world.guarded.iter().cloned()).collect()
+        };
+        let before = zones(&world);
         world.edit(&mut r);
+        // With its last port a bridge loses its zone, and with that its connections are new ones.
+        if zones(&world) != before {
+            break;
+        }
     }
     Ok(sent)
 }
