@@ -14,7 +14,7 @@ use e2e::tap::Tap;
 use crate::on_both;
 
 /// The talkative guest's number.
-const LOUD: u8 = 15;
+pub(crate) const LOUD: u8 = 15;
 
 on_both! {
     /// Created paused, its rules given, let go.
@@ -54,12 +54,12 @@ on_both! {
 }
 
 /// The scenario, with a group for the talkative guest that lets nothing in or out.
-fn with_loud(iptables: Iptables) -> Builder {
+pub(crate) fn with_loud(iptables: Iptables) -> Builder {
     pool(iptables).policy(&format!("{POLICY}{}", include_str!("policy/loud.toml")))
 }
 
 /// Frames the guest must not get out: it may serve nobody and reach nobody, and it lies about who it is.
-fn forbidden() -> Vec<Vec<u8>> {
+pub(crate) fn forbidden() -> Vec<Vec<u8>> {
     let (own, out) = (mac(0, LOUD), mac(0, OUTSIDE));
     let four = Path::V4(ipv4(0, LOUD), ipv4(0, OUTSIDE));
     let six = Path::V6(ipv6(0, LOUD), ipv6(0, OUTSIDE));
@@ -96,7 +96,7 @@ fn listen_to_boot(lab: &Lab, boot: impl FnOnce(&Lab) -> Result<()>) -> Result<()
 }
 
 /// Sends without a pause for half a second. Runs in the guest.
-fn flood(frames: &[Vec<u8>], sent: &AtomicU64) {
+pub(crate) fn flood(frames: &[Vec<u8>], sent: &AtomicU64) {
     let Ok(tap) = Tap::open("eth0") else { return };
     let end = Instant::now() + Duration::from_millis(500);
     while Instant::now() < end {

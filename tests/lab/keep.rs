@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use e2e::flow::Flow;
 use e2e::probe::check;
 use e2e::scenario::{POLICY, pool};

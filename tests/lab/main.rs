@@ -5,6 +5,7 @@ mod cli;
 mod concurrency;
 mod dom0;
 mod edits;
+mod endurance;
 mod explain;
 mod first_packet;
 mod guarded;

@@ -84,7 +84,7 @@ pub(super) struct PrefixTree<'a> {
     /// `-s` or `-d`.
     pub condition: fn(IpNet) -> Match,
     /// What a match does.
-    pub target: Target,
+    pub target: &'a dyn Fn(IpNet) -> Target,
 }
 
 impl PrefixTree<'_> {
@@ -116,7 +116,7 @@ impl PrefixTree<'_> {
     }
 
     fn leaf(&self, net: IpNet) -> Rule {
-        Rule::new([(self.condition)(net)], self.target.clone())
+        Rule::new([(self.condition)(net)], (self.target)(net))
     }
 }
 
@@ -203,7 +203,7 @@ mod tests {
             root: ChainName::ours("ms").unwrap(),
             inner: &inner,
             condition: Match::Source,
-            target: Target::Accept,
+            target: &|_| Target::Accept,
         };
         let (mut before, mut after) = (Chains::new(), Chains::new());
         tree.write(&nets, &mut before).unwrap();

@@ -14,7 +14,7 @@ use crate::model::{self, Action, Direction, Family, Icmp, Protocol, Remote, Serv
 use crate::resolve::{HostPolicy, PeerSet};
 
 /// 16 hex digits that stand for a name of any length in a chain's name.
-fn digest(parts: &[&str]) -> String {
+pub(super) fn digest(parts: &[&str]) -> String {
     let mut hash = hmac_sha256::Hash::new();
     for part in parts {
         hash.update(part.as_bytes());
@@ -94,7 +94,7 @@ pub(super) fn write(
                 root: set.chain(direction, None)?,
                 inner: &inner,
                 condition: remote_condition(direction),
-                target: Target::Goto(passed(set.keep).clone()),
+                target: &|_| Target::Goto(passed(set.keep).clone()),
             };
             let mut written = Chains::new();
             tree.write(&nets, &mut written)?;
