@@ -13,6 +13,7 @@ mod keep;
 mod lifecycle;
 mod meaning;
 mod quarantine;
+mod replay;
 mod smoke;
 mod spoofing;
 

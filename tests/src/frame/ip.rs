@@ -92,7 +92,7 @@ impl Path {
         datagram.extend(length(8 + data.len()));
         datagram.extend([0, 0]);
         datagram.extend(data);
-        let sum = match self.sum(UDP, &datagram) {
+        let sum = match self.checksum(UDP, &datagram) {
             // Zero on the wire means "no checksum".
             [0, 0] => [0xff, 0xff],
             sum => sum,
@@ -111,7 +111,7 @@ impl Path {
         segment.extend(numbers.1.to_be_bytes());
         segment.extend([0x50, flags, 0x72, 0x10, 0, 0, 0, 0]);
         segment.extend(data);
-        let sum = self.sum(TCP, &segment);
+        let sum = self.checksum(TCP, &segment);
         segment[16..18].copy_from_slice(&sum);
         segment
     }
@@ -123,7 +123,7 @@ impl Path {
         message.extend(body);
         let sum = match self {
             Self::V4(..) => checksum(&[&message]),
-            Self::V6(..) => self.sum(ICMPV6, &message),
+            Self::V6(..) => self.checksum(ICMPV6, &message),
         };
         message[2..4].copy_from_slice(&sum);
         message
@@ -148,8 +148,9 @@ impl Path {
         }
     }
 
-    /// Checksum over the pseudo header and `payload`.
-    fn sum(self, protocol: u8, payload: &[u8]) -> [u8; 2] {
+    /// Checksum over the pseudo header and `payload`, for protocols that have one there.
+    #[must_use]
+    pub fn checksum(self, protocol: u8, payload: &[u8]) -> [u8; 2] {
         let tail = [[0, protocol], length(payload.len())].concat();
         match self {
             Self::V4(source, destination) => {
@@ -169,7 +170,8 @@ fn length(bytes: usize) -> [u8; 2] {
 }
 
 /// The Internet checksum (RFC 1071) over the parts, each but the last of even length.
-fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+#[must_use]
+pub fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     let mut sum = 0u32;
     for part in parts {
         for pair in part.chunks(2) {
