@@ -74,15 +74,17 @@ on_both! {
         let places = place::places(&lab)?;
         let mut tally = Tally::default();
         let mut used = HashSet::new();
+        let mut base = 0;
         for seed in SEEDS {
             let mut r = Random(seed);
             let text = policy::text(&mut r);
             let hosts = apply(&lab, &text).with_context(|| format!("policy of seed {seed}:\n{text}"))?;
             let site = Site { iptables, places: &places, hosts: &hosts };
-            let mut replay = Replay { site, tally: &mut tally, sent: Vec::new(), seen: HashSet::new() };
+            let mut replay = Replay { site, tally: &mut tally, sent: Vec::new(), seen: HashSet::new(), base };
             replay.learn()?;
             replay.batch(&mut r, &mut used)?;
             replay.judge(seed, &text);
+            base += replay.sent.len();
         }
         tally.check();
     }
@@ -113,8 +115,11 @@ struct Sent {
     expected: BTreeMap<usize, (bool, String)>,
 }
 
-/// The packets under one policy. A packet's number, by which its frames are known, is its index from 1; 0 is learning.
+/// The packets under one policy.
 struct Replay<'a> {
+    /// The first packet's number. No two of the run are the same: hosts keep a lone fragment for half a minute, and
+    /// would take one of a later packet for its other half.
+    base: usize,
     site: Site<'a>,
     tally: &'a mut Tally,
     sent: Vec<Sent>,
@@ -163,7 +168,6 @@ impl Replay<'_> {
     fn batch(&mut self, r: &mut Random, used: &mut HashSet<Tuple>) -> Result<()> {
         let mut answerable = Vec::new();
         while self.sent.len() < PACKETS {
-            let number = self.sent.len() + 1;
             let source_port = u16::try_from(20_000 + used.len())?;
             let draft = traffic::draft(r, &self.site, source_port);
             let network = self.site.places[draft.from].network;
@@ -178,7 +182,7 @@ impl Replay<'_> {
             }
             let state = first(&draft.packet, draft.shape);
             if let Some(passed) = self.plan(draft, None, |_| state)? {
-                answerable.push((number - 1, passed));
+                answerable.push((self.sent.len() - 1, passed));
             }
         }
         self.send(0)?;
@@ -196,7 +200,7 @@ impl Replay<'_> {
         about: Option<&[u8]>,
         tracked: impl Fn(&str) -> Connection,
     ) -> Result<Option<(usize, BTreeSet<&'static str>)>> {
-        let number = u32::try_from(self.sent.len() + 1)?;
+        let number = u32::try_from(self.base + self.sent.len())?;
         let frames = wire::frames(&draft.packet, number, draft.shape, about);
         let sender = &self.site.places[draft.from];
         let mut expected = BTreeMap::new();
@@ -303,7 +307,7 @@ impl Replay<'_> {
                     continue;
                 }
                 let Some(number) = wire::number(&captured.bytes) else { continue };
-                let index = usize::try_from(number)?.wrapping_sub(1);
+                let index = usize::try_from(number)?.wrapping_sub(self.base);
                 let Some(sent) = self.sent.get(index) else { continue };
                 if is_of(&captured.bytes, sent) {
                     self.seen.insert((index, to));
