@@ -4,7 +4,6 @@
 mod base;
 mod groups;
 mod keep;
-mod local;
 
 use super::mark::{Epoch, Mark};
 use super::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
@@ -43,7 +42,6 @@ struct Names {
     to: ChainName,
     accept: ChainName,
     deny: ChainName,
-    local: ChainName,
     keep_to: ChainName,
     keep_from: ChainName,
     keep_accept: ChainName,
@@ -66,7 +64,6 @@ impl Names {
             to: ChainName::ours("to")?,
             accept: ACCEPT.parse()?,
             deny: ChainName::ours("deny")?,
-            local: ChainName::ours("local")?,
             keep_to: ChainName::ours("keep-to")?,
             keep_from: ChainName::ours("keep-from")?,
             keep_accept: ChainName::ours("keep-accept")?,
@@ -106,7 +103,6 @@ pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Rulese
         base::port_chains(attachment, family, &names, &mut filter)?;
     }
     groups::write(host, family, &names, &mut filter)?;
-    local::write(host, family, &names, &mut filter)?;
     let raw = Chains::from([(names.raw.clone(), zones(host))]);
     Ok(Ruleset { family, filter, raw })
 }
@@ -114,11 +110,7 @@ pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Rulese
 /// Writes the chains that name the epoch.
 pub(super) fn set_epoch(filter: &mut Chains, epoch: Epoch) -> Result<(), InvalidId> {
     let names = Names::new()?;
-    let accept = vec![
-        Rule::always(Target::Jump(names.local.clone())),
-        Rule::always(Target::SetMark(epoch.mark())),
-        Rule::always(Target::Accept),
-    ];
+    let accept = vec![Rule::always(Target::SetMark(epoch.mark())), Rule::always(Target::Accept)];
     filter.insert(names.accept.clone(), accept);
     let guarded = filter.contains_key(&names.receiver);
     let keeping = filter.contains_key(&names.open_accept);

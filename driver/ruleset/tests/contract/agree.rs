@@ -61,17 +61,6 @@ fn is_filtered(end: Endpoint<'_>) -> bool {
     matches!(end, Endpoint::Port(port) if port.security == PortSecurity::On)
 }
 
-/// Whether a packet for an address of a filtered port goes out elsewhere.
-fn strays(host: &HostPolicy, way: &Way, packet: &Packet) -> bool {
-    let Some((_, destination)) = packet.addresses() else { return false };
-    let family = Family::of(&destination.into());
-    let filtered = host.attachments.iter().filter(|a| a.port.security == PortSecurity::On);
-    let mut owners = filtered
-        .filter(|a| a.port.sources(family).iter().any(|(_, net)| *net == destination.into()))
-        .peekable();
-    owners.peek().is_some() && !owners.any(|a| a.interfaces().contains(&way.output))
-}
-
 /// Compares one decision; the error tells the whole story.
 fn compare(
     host: &HostPolicy,
@@ -109,8 +98,6 @@ fn compare(
     let passes = expected.passes() || (judged && by_rules);
     let wanted = if passes { Fate::Accepted } else { Fate::Dropped };
     let wanted_mark = match connection {
-        // Where it was not meant for, a pass does not count for the connection.
-        Connection::New | Connection::Original if passes && strays(host, way, packet) => before,
         Connection::New | Connection::Original if passes => (before & !MARK_MASK) | epoch,
         Connection::New | Connection::Original if by_rules && before & MARK_MASK != epoch => {
             (before & !MARK_MASK) | Mark::REVOKED.value()

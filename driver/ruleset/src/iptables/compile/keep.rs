@@ -33,11 +33,9 @@ pub(super) fn towards(epoch: Epoch, note: Mark, receivers: &ChainName) -> Vec<Ru
 pub(super) fn write(names: &Names, chains: &mut Chains) {
     let kept = Target::SetMark(Mark::KEPT);
     let end = [marked(Mark::KEPT, Target::Accept), Rule::always(Target::Goto(names.accept.clone()))];
-    let meant_for = Rule::always(Target::Jump(names.local.clone()));
-    let mut by_group =
-        vec![meant_for.clone(), marked(Mark::KEEPING, kept.clone()), marked(Mark::UNOPPOSED, kept.clone())];
+    let mut by_group = vec![marked(Mark::KEEPING, kept.clone()), marked(Mark::UNOPPOSED, kept.clone())];
     by_group.extend(end.iter().cloned());
-    let mut by_sender = vec![meant_for, marked(Mark::KEEPING, kept)];
+    let mut by_sender = vec![marked(Mark::KEEPING, kept)];
     by_sender.extend(end);
     chains.insert(names.keep_accept.clone(), by_group);
     chains.insert(names.open_accept.clone(), by_sender);

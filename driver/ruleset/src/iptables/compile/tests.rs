@@ -140,37 +140,6 @@ fn an_icmp_error_does_not_revive_a_cut_connection() {
     }
 }
 
-/// The packet for guest 2 that guest 2 refuses, sent to the wire's MAC address, must not make the connection pass.
-#[test]
-fn a_refused_connection_is_not_washed_by_another_mac() {
-    let epoch = Epoch::seeded(0).mark().value();
-    for keep in [false, true] {
-        let mut policy = fixtures::policy();
-        if keep {
-            policy.keep.insert("web".parse().unwrap());
-        }
-        let ruleset = compiled(&policy, 2, Family::Ipv4);
-        let packet = Packet::ip(
-            (fixtures::attachment(1).port.mac, fixtures::attachment(2).port.mac),
-            ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()),
-            Transport::tcp(4000, 443),
-        )
-        .unwrap();
-        let state =
-            |mark| Conntrack::Some { state: CtStates::ESTABLISHED, direction: CtDirection::Original, mark };
-        let revoked = Mark::REVOKED.value();
-        let (fate, mark) = through(&ruleset, &packet, ["vif1.0", "vif2.0"], state(0));
-        assert_eq!((fate, mark), (Fate::Dropped, Some(revoked)));
-        // On the wire it harms nobody, and changes nothing.
-        let (fate, mark) = through(&ruleset, &packet, ["vif1.0", "eth0"], state(revoked));
-        assert_eq!((fate, mark), (Fate::Accepted, Some(revoked)), "keep: {keep}");
-        let (fate, mark) = through(&ruleset, &packet, ["vif1.0", "eth0"], state(0));
-        assert_eq!(fate, Fate::Accepted);
-        assert!(mark.is_some_and(|m| m != epoch && m != Mark::KEPT.value()), "keep: {keep}");
-        assert_eq!(through(&ruleset, &packet, ["vif1.0", "vif2.0"], state(mark.unwrap())).0, Fate::Dropped);
-    }
-}
-
 #[test]
 fn a_vif_without_rules_on_a_guarded_bridge_gets_no_replies_either() {
     let mut host = host(&fixtures::policy(), 2);
