@@ -80,7 +80,7 @@ pub enum Match {
     },
     /// `-m mac --mac-source`
     MacSource(Mac),
-    /// `-m u32 --u32`: bytes of the packet; see [`mod@super::compile`] for the one use.
+    /// `-m u32 --u32`: bytes of the packet: ND targets, and ICMP type 255.
     U32(String),
 }
 
