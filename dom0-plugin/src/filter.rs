@@ -91,7 +91,8 @@ fn check_comment(line: &str) -> Result<(), &'static str> {
     if harmless.iter().any(|start| line.starts_with(start)) { Ok(()) } else { Err("an unknown comment") }
 }
 
-/// What is kept of a line inside a table. `positions` counts the rules of each chain.
+/// What is kept of a line inside a table. `positions` counts the rules of others' chains, and knows which of ours are
+/// declared: the driver refuses a dump in which they are not.
 fn table_line<'a>(
     line: &'a str,
     positions: &mut HashMap<&'a str, usize>,
@@ -99,7 +100,10 @@ fn table_line<'a>(
     if let Some(declaration) = line.strip_prefix(':') {
         let chain = declaration.split(' ').next().unwrap_or_default();
         return match declaration.split(' ').count() {
-            3 if is_our_chain(chain) => Ok(Some(line.to_owned())),
+            3 if is_our_chain(chain) => match positions.insert(chain, 0) {
+                None => Ok(Some(line.to_owned())),
+                Some(_) => Err("a chain is declared twice"),
+            },
             3 => Ok(None),
             _ => Err("not a chain's declaration"),
         };
@@ -114,11 +118,14 @@ fn table_line<'a>(
     if chain.is_empty() {
         return Err("a rule without a chain");
     }
+    if is_our_chain(chain) {
+        return match positions.contains_key(chain) {
+            true => Ok(Some(line.to_owned())),
+            false => Err("a rule for a chain that is not declared"),
+        };
+    }
     let position = positions.entry(chain).or_insert(0);
     *position += 1;
-    if is_our_chain(chain) {
-        return Ok(Some(line.to_owned()));
-    }
     let target = target(specification)?;
     let is_our_jump = is_builtin_chain(chain) && target.is_some_and(|target| is_our_chain(&target));
     Ok(is_our_jump.then(|| format!("{counters}-I {chain} {position} {specification}")))

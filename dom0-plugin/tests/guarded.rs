@@ -17,9 +17,11 @@ const RULES: &str = "*filter\n:dwb-x - [0:0]\nCOMMIT\n";
 
 const JUMP: &str = "-A FORWARD -m physdev --physdev-is-bridged -j dwb-forward";
 
-/// From now on this is what `iptables-save` says of the table `filter`.
+/// From now on this is what `iptables-save` says of the table `filter`: these rules, after the chains they stand in.
 fn stands(dom0: &Dom0, family: &str, rules: &str) {
-    dom0.write("dump", &format!("*filter\n{rules}COMMIT\n"));
+    let chains: BTreeSet<&str> = rules.lines().filter_map(|rule| rule.split(' ').nth(1)).collect();
+    let declared: String = chains.iter().map(|chain| format!(":{chain} - [0:0]\n")).collect();
+    dom0.write("dump", &format!("*filter\n{declared}{rules}COMMIT\n"));
     dom0.fake(&format!("{family}-save"), &format!("cat {}/dump", dom0.dir.display()));
 }
 

@@ -107,6 +107,9 @@ fn unparsable() {
         ("*filter\n-I FORWARD 1 -j ACCEPT\nCOMMIT\n", 2),
         ("*filter\n-A FORWARD -j\nCOMMIT\n", 2),
         ("*filter\n-A FORWARD -m comment --comment \"x\nCOMMIT\n", 2),
+        ("*filter\n-A dwb-a -j DROP\n:dwb-a - [0:0]\nCOMMIT\n", 2),
+        ("*filter\n:dwb-a - [0:0]\n:dwb-a - [0:0]\nCOMMIT\n", 3),
+        ("*filter\n:dwb-a - [0:0]\nCOMMIT\n*raw\n-A dwb-a -j RETURN\nCOMMIT\n", 5),
         ("*nat\nnonsense\nCOMMIT\n", 2),
         ("# Table `filter' is incompatible, use 'nft' tool.\n", 1),
     ] {
