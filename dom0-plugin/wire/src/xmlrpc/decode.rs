@@ -169,6 +169,15 @@ impl<'a> Decoder<'a> {
         Ok(Token::Start(tag.name().as_ref().to_owned()))
     }
 
+    /// The text, if XML admits every character of it; the reader below does not look.
+    fn characters<'t>(&self, text: &'t str) -> Result<&'t str, DecodeError> {
+        if text.chars().all(is_xml_char) {
+            Ok(text)
+        } else {
+            Err(self.error(Problem::Forbidden("a control character")))
+        }
+    }
+
     /// The next token, text with its entities and CDATA sections joined, white space as it is.
     fn raw_next(&mut self) -> Result<Token, DecodeError> {
         if let Some(token) = self.peeked.take() {
@@ -179,11 +188,11 @@ impl<'a> Decoder<'a> {
             let event = self.reader.read_event().map_err(|e| self.error(Problem::Syntax(e.to_string())))?;
             let token = match event {
                 Event::Text(t) => {
-                    text.get_or_insert_default().push_str(&t.xml10_content());
+                    text.get_or_insert_default().push_str(self.characters(&t.xml10_content())?);
                     continue;
                 }
                 Event::CData(t) => {
-                    text.get_or_insert_default().push_str(&t.xml10_content());
+                    text.get_or_insert_default().push_str(self.characters(&t.xml10_content())?);
                     continue;
                 }
                 Event::GeneralRef(entity) => {

@@ -46,6 +46,10 @@ fn refuses_the_rest_of_xml() {
     assert_eq!(value("<value a=\"1\">x</value>"), Err(Problem::Forbidden("an attribute")));
     assert_eq!(value("<value><?php x ?></value>"), Err(Problem::Forbidden("a processing instruction")));
     assert_eq!(value("<value>&#0;</value>"), Err(Problem::Forbidden("this character reference")));
+    for text in ["a\0b", "\u{1}", "<![CDATA[\u{8}]]>", "\u{ffff}"] {
+        let document = format!("<value>{text}</value>");
+        assert_eq!(value(&document), Err(Problem::Forbidden("a control character")), "{text:?}");
+    }
     assert!(matches!(value("<value>x"), Err(Problem::Syntax(_) | Problem::Unexpected { .. })));
     assert!(matches!(value("<value>x</value><value/>"), Err(Problem::Unexpected { .. })));
     assert!(matches!(value("<value><int>4x</int></value>"), Err(Problem::BadScalar("integer"))));
