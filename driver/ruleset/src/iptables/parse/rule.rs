@@ -5,6 +5,25 @@ use crate::iptables::mark::{MARK_MASK, Mark};
 use crate::iptables::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 use crate::model::{Icmp, PortRange, Protocol};
 
+/// Matches that look at nothing unless an option says so. Others do (`-m socket` alone is a condition), and a rule with
+/// one is not what the rest of its words says.
+const MODULES: [&str; 14] = [
+    "physdev",
+    "tcp",
+    "udp",
+    "sctp",
+    "dccp",
+    "udplite",
+    "multiport",
+    "icmp",
+    "icmp6",
+    "conntrack",
+    "connmark",
+    "mac",
+    "addrtype",
+    "u32",
+];
+
 /// Parses matches and target, without `-A chain`.
 pub(super) fn parse(spec: &str) -> Option<Rule> {
     let words = shell_words::split(spec).ok()?;
@@ -22,14 +41,13 @@ pub(super) fn parse(spec: &str) -> Option<Rule> {
             return None;
         }
         match option {
-            "-m" => {
-                words.next()?;
-            }
+            "-m" if MODULES.contains(&words.next()?) => {}
             "-s" => matches.push(Match::Source(words.next()?.parse().ok()?)),
             "-d" => matches.push(Match::Destination(words.next()?.parse().ok()?)),
             "-i" => matches.push(Match::InBridge(words.next()?.parse().ok()?)),
             "-o" => matches.push(Match::OutBridge(words.next()?.parse().ok()?)),
-            "-p" => {
+            // A second one would change whose ports were meant.
+            "-p" if protocol.is_none() => {
                 let p = Protocol(protocol_number(words.next()?)?);
                 protocol = Some(p);
                 matches.push(Match::Protocol(p));
@@ -57,7 +75,7 @@ pub(super) fn parse(spec: &str) -> Option<Rule> {
             }
             "--mark" => matches.push(Match::ConnMark { negated, mark: mark(words.next()?)? }),
             "--mac-source" => matches.push(Match::MacSource(words.next()?.parse().ok()?)),
-            "--u32" => matches.push(Match::U32(words.next()?.to_owned())),
+            "--u32" => matches.push(Match::U32(u32_test(words.next()?)?)),
             "-g" => target = Some(Target::Goto(words.next()?.parse().ok()?)),
             "-j" => target = Some(jump(&mut words)?),
             _ => return None,
@@ -106,6 +124,12 @@ fn states(text: &str) -> Option<CtStates> {
 fn mark(text: &str) -> Option<Mark> {
     let (value, mask) = text.split_once('/')?;
     (number(mask)? == MARK_MASK).then(|| Mark::new(number(value)?)).flatten()
+}
+
+/// What `--u32` can hold; nothing that would end the quotation it is printed in.
+fn u32_test(text: &str) -> Option<String> {
+    let known = |b: u8| b.is_ascii_hexdigit() || b"x=&:,<>@".contains(&b);
+    text.bytes().all(known).then(|| text.to_owned())
 }
 
 fn number(text: &str) -> Option<u32> {

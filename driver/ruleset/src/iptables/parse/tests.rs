@@ -38,6 +38,21 @@ fn a_rule_we_could_not_have_written_is_kept_word_for_word() {
 }
 
 #[test]
+fn a_rule_that_says_more_than_one_of_ours_is_not_taken_for_it() {
+    for spec in [
+        // A condition without any option.
+        "-m socket -j ACCEPT",
+        "-m rpfilter -j dwb-a",
+        // Could not be printed as it is.
+        r#"-m u32 --u32 "0=\"1" -j DROP"#,
+        // Whose ports?
+        "-p tcp -m tcp --dport 1 -p udp -j ACCEPT",
+    ] {
+        assert_eq!(rule::parse(spec), None, "{spec}");
+    }
+}
+
+#[test]
 fn printed_rules_read_back_and_print_the_same() {
     for spec in [
         "-s 10.0.0.5/32 -p udp -m udp --sport 68 --dport 67 -m mac --mac-source 00:16:3e:aa:bb:cc -j RETURN",
