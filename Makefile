@@ -6,6 +6,7 @@ PROGRAMS := iptables-save iptables-legacy-save iptables-nft-save ebtables ip set
   ovs-vswitchd ovsdb-server ovs-vsctl ovs-ofctl
 APT := iptables ebtables iproute2 util-linux ethtool openvswitch-switch
 DNF := iptables-nft iptables-legacy ebtables-nft iproute util-linux ethtool openvswitch
+CARGO_FUZZ := 0.13.2
 PLUGIN_TARGET := x86_64-unknown-linux-gnu
 PLUGIN := target/$(PLUGIN_TARGET)/dom0/drawbridge-dom0
 
@@ -24,6 +25,16 @@ bench: root deps ## Cost against the bare programs, as ratios in one run
 	$(CARGO) build --release --workspace
 	$(MAKE) plugin
 	target/release/bench --plugin $(PLUGIN)
+
+# Finds of the fuzzers stay in target/fuzz and are tried again by the next run; the corpus in the repository grows by hand.
+soak: ## The long versions: every fuzz target for a minute, then ten million decisions against the verdict
+	$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz --version $(CARGO_FUZZ)
+	@set -e; for target in $$($(CARGO) fuzz list --fuzz-dir tests/fuzz); do \
+	  echo "fuzzing $$target"; mkdir -p target/fuzz/$$target; \
+	  $(CARGO) fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target target/fuzz/$$target tests/fuzz/corpus/$$target -- \
+	    -max_total_time=60 -dict=tests/fuzz/words.dict -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1; \
+	done
+	$(CARGO) test --release -p ruleset --features soak
 
 lint: ## Formatting, clippy and documentation, warnings denied
 	$(CARGO) fmt --all --check

@@ -3,10 +3,11 @@
 //! Reading order: [`frame`] builds packets byte by byte, [`tap`] puts them on a link and takes them off,
 //! [`station`] is a place in the network one can send from, [`service`] answers there, [`probe`] asks one
 //! question ("does a TCP connection from here to there come up?"), [`flow`] keeps asking while rules change. [`lab`] is a whole pool with plugin and driver,
-//! [`scenario`] the small cloud most tests run in it.
+//! [`scenario`] the small cloud most tests run in it. [`fuzz`] stands apart: laws that hold for any bytes.
 
 pub mod flow;
 pub mod frame;
+pub mod fuzz;
 pub mod lab;
 pub mod probe;
 pub mod process;
