@@ -17,27 +17,47 @@ mod replay;
 mod smoke;
 mod spoofing;
 
-/// Each test once for either kernel back end of iptables.
-macro_rules! on_both {
-    ($($(#[$meta:meta])* fn $name:ident($iptables:ident) $body:block)+) => {$(
+/// A test once for each value of its one parameter: `fn name(parameter: Type) { … }` becomes a module `name` with a
+/// test for each `instance => value`.
+macro_rules! instances {
+    ([$($instance:ident => $value:expr),+] $(#[$meta:meta])* fn $name:ident($parameter:ident: $type:ty) $body:block) => {
         $(#[$meta])*
         mod $name {
             use super::*;
 
-            fn body($iptables: e2e::lab::Iptables) -> anyhow::Result<()> {
+            fn body($parameter: $type) -> anyhow::Result<()> {
                 $body
                 Ok(())
             }
 
-            #[test]
-            fn nft() -> anyhow::Result<()> {
-                body(e2e::lab::Iptables::Nft)
-            }
+            $(
+                #[test]
+                fn $instance() -> anyhow::Result<()> {
+                    body($value)
+                }
+            )+
+        }
+    };
+}
+pub(crate) use instances;
 
-            #[test]
-            fn legacy() -> anyhow::Result<()> {
-                body(e2e::lab::Iptables::Legacy)
-            }
+/// Each test once for every back end: what passes must not depend on it.
+macro_rules! on_each {
+    ($($(#[$meta:meta])* fn $name:ident($backend:ident) $body:block)+) => {$(
+        $crate::instances! {
+            [nft => e2e::lab::Backend::Nft, legacy => e2e::lab::Backend::Legacy]
+            $(#[$meta])* fn $name($backend: e2e::lab::Backend) $body
+        }
+    )+};
+}
+pub(crate) use on_each;
+
+/// Each test once for either kernel back end of iptables: for what is about iptables itself.
+macro_rules! on_both {
+    ($($(#[$meta:meta])* fn $name:ident($iptables:ident) $body:block)+) => {$(
+        $crate::instances! {
+            [nft => e2e::lab::Iptables::Nft, legacy => e2e::lab::Iptables::Legacy]
+            $(#[$meta])* fn $name($iptables: e2e::lab::Iptables) $body
         }
     )+};
 }

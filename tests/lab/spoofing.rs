@@ -3,12 +3,12 @@
 use e2e::probe::check;
 use e2e::scenario::{pool, spoofing};
 
-use crate::on_both;
+use crate::on_each;
 
-on_both! {
+on_each! {
     /// To a guest of the same host, to one elsewhere, and to the world outside.
-    fn a_guest_speaks_for_itself_only(iptables) {
-        let lab = pool(iptables).start()?;
+    fn a_guest_speaks_for_itself_only(backend) {
+        let lab = pool(backend).start()?;
         lab.apply()?.success()?;
         let web = lab.guest("web1")?;
         check(spoofing(&web, lab.outside()));

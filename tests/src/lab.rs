@@ -19,9 +19,9 @@ use xapi_mock::Mock;
 use xapi_mock::netns::{GuestHandle, HostHandle, Netns, NsHandle, StationHandle};
 use xenapi::Client;
 
-pub use builder::{Builder, Guest};
+pub use builder::{Backend, Builder, Guest};
 pub use driver::Run;
-pub use xapi_mock::dataplane::Iptables;
+pub use xapi_mock::dataplane::{Iptables, NetworkBackend};
 
 use crate::frame::Mac;
 use crate::station::{Family, Namespace, Station};

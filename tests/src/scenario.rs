@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::frame::dhcp;
 use crate::frame::ip::{Path, UDP};
 use crate::frame::{Mac, arp_reply, ethernet, nd};
-use crate::lab::{Builder, Guest, Iptables, Lab, ipv4, ipv6};
+use crate::lab::{Backend, Builder, Guest, Lab, ipv4, ipv6};
 use crate::probe::Expectation;
 use crate::station::{Family, Station};
 
@@ -25,10 +25,10 @@ pub const GUESTS: [(&str, &str, u8); 4] =
 
 /// The pool with the policy file in place; nothing is applied yet.
 #[must_use]
-pub fn pool(iptables: Iptables) -> Builder {
+pub fn pool(backend: impl Into<Backend>) -> Builder {
     GUESTS
         .into_iter()
-        .fold(Lab::builder(iptables), |builder, (name, host, number)| {
+        .fold(Lab::builder(backend), |builder, (name, host, number)| {
             builder.guest(Guest::new(name, host, number))
         })
         .policy(POLICY)

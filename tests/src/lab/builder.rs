@@ -1,5 +1,6 @@
 //! How a Lab is made.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use xapi_mock::config::{
     DataPlaneKind, FileConfig, HostConfig, Management, NetworkConfig, NetworkLocking, PoolConfig, UserConfig,
     VifConfig, VmConfig,
 };
+use xapi_mock::dataplane::NetworkBackend;
 use xenapi::{Client, ClientConfig, Tls};
 
 use super::driver::PRIVATE_KEY;
@@ -78,10 +80,47 @@ impl Guest {
     }
 }
 
+/// What enforces on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Linux bridges, `iptables-nft`.
+    Nft,
+    /// Linux bridges, `iptables-legacy`, what dom0 has.
+    Legacy,
+    /// Open vSwitch.
+    OpenVSwitch,
+}
+
+impl Backend {
+    const fn network_backend(self) -> NetworkBackend {
+        match self {
+            Self::Nft | Self::Legacy => NetworkBackend::Bridge,
+            Self::OpenVSwitch => NetworkBackend::OpenVSwitch,
+        }
+    }
+
+    const fn iptables(self) -> Iptables {
+        match self {
+            Self::Legacy | Self::OpenVSwitch => Iptables::Legacy,
+            Self::Nft => Iptables::Nft,
+        }
+    }
+}
+
+impl From<Iptables> for Backend {
+    fn from(iptables: Iptables) -> Self {
+        match iptables {
+            Iptables::Nft => Self::Nft,
+            Iptables::Legacy => Self::Legacy,
+        }
+    }
+}
+
 /// What a Lab is to consist of.
 #[derive(Debug)]
 pub struct Builder {
-    iptables: Iptables,
+    backend: Backend,
+    switches: BTreeMap<String, NetworkBackend>,
     hosts: u8,
     networks: Vec<NetworkConfig>,
     guests: Vec<Guest>,
@@ -93,9 +132,10 @@ pub struct Builder {
 impl Lab {
     /// Two hosts on `lan`, no guests, an empty policy.
     #[must_use]
-    pub fn builder(iptables: Iptables) -> Builder {
+    pub fn builder(backend: impl Into<Backend>) -> Builder {
         Builder {
-            iptables,
+            backend: backend.into(),
+            switches: BTreeMap::new(),
             hosts: 2,
             networks: vec![NetworkConfig {
                 name: "lan".to_owned(),
@@ -115,6 +155,23 @@ impl Builder {
     #[must_use]
     pub const fn host_count(mut self, hosts: u8) -> Self {
         self.hosts = hosts;
+        self
+    }
+
+    /// This host has another switch than the others.
+    #[must_use]
+    pub fn switch_of(mut self, host: &str, network_backend: NetworkBackend) -> Self {
+        self.switches.insert(host.to_owned(), network_backend);
+        self
+    }
+
+    /// One more network, a VLAN of `lan`'s uplinks.
+    #[must_use]
+    pub fn vlan(mut self, name: &str, tag: u16) -> Self {
+        self = self.network(name);
+        if let Some(network) = self.networks.last_mut() {
+            (network.vlan, network.parent) = (Some(tag), Some("lan".to_owned()));
+        }
         self
     }
 
@@ -170,7 +227,7 @@ impl Builder {
     /// # Errors
     /// Not root, a program is missing or not built, or the system refused.
     pub fn start(self) -> Result<Lab> {
-        check_machine(self.iptables)?;
+        check_machine(self.backend.iptables(), self.has_ovs())?;
         let plugin = match &self.plugin {
             _ if self.hosts().all(|host| self.without_plugin.contains(&host)) => PathBuf::new(),
             Some(path) => path.clone(),
@@ -214,6 +271,14 @@ impl Builder {
         (1..=self.hosts).map(|number| format!("host{number}"))
     }
 
+    fn switch(&self, host: &str) -> NetworkBackend {
+        self.switches.get(host).copied().unwrap_or_else(|| self.backend.network_backend())
+    }
+
+    fn has_ovs(&self) -> bool {
+        self.hosts().any(|host| self.switch(&host) == NetworkBackend::OpenVSwitch)
+    }
+
     fn pool(&self, plugin: &Path, authorized: &str) -> PoolConfig {
         let host = |(number, name): (u8, String)| {
             let mut files = vec![FileConfig {
@@ -232,12 +297,12 @@ impl Builder {
             }
             let management =
                 Some(Management { network: "lan".to_owned(), address: format!("{}/24", ipv4(0, number)) });
-            let software_version = [("network_backend".to_owned(), "bridge".to_owned())].into();
-            HostConfig { name, management, software_version, files, ..HostConfig::default() }
+            let network_backend = Some(self.switch(&name));
+            HostConfig { name, management, network_backend, files, ..HostConfig::default() }
         };
         PoolConfig {
             data_plane: DataPlaneKind::Netns,
-            iptables: self.iptables,
+            iptables: self.backend.iptables(),
             hosts: (1..).zip(self.hosts()).map(host).collect(),
             networks: self.networks.clone(),
             users: vec![UserConfig {
@@ -272,15 +337,15 @@ impl Builder {
 }
 
 /// What the Lab needs of the machine, with what to do about it.
-fn check_machine(iptables: Iptables) -> Result<()> {
+fn check_machine(iptables: Iptables, ovs: bool) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "the Lab makes network namespaces and bridges: run it as root");
     let iptables = match iptables {
         Iptables::Nft => "iptables-nft",
         Iptables::Legacy => "iptables-legacy",
     };
-    for (program, package) in
-        [("ip", "iproute2"), (iptables, "iptables"), ("ebtables-nft", "ebtables or iptables")]
-    {
+    let always = [("ip", "iproute2"), (iptables, "iptables"), ("ebtables-nft", "ebtables or iptables")];
+    let for_ovs = [("ovs-vswitchd", "openvswitch-switch"), ("ethtool", "ethtool")];
+    for (program, package) in always.iter().chain(for_ovs.iter().filter(|_| ovs)) {
         let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
             .iter()
             .any(|folder| Path::new(folder).join(program).exists());
