@@ -7,7 +7,7 @@ mod place;
 mod policy;
 mod random;
 mod traffic;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;

@@ -6,6 +6,7 @@
 
 mod ask;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,7 +35,7 @@ pub enum What {
     /// This frame, as it is; it passes when the destination's link sees the same bytes.
     Frame {
         /// What the frame is, for people.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// From destination address on.
         bytes: Vec<u8>,
     },
@@ -128,12 +129,12 @@ impl Station {
 
     /// A frame from here.
     #[must_use]
-    pub fn frame(&self, to: &Self, name: &'static str, bytes: Vec<u8>) -> Probe {
+    pub fn frame(&self, to: &Self, name: impl Into<Cow<'static, str>>, bytes: Vec<u8>) -> Probe {
         let family = match crate::frame::ether_type(&bytes) {
             Some(crate::frame::IPV6) => Family::V6,
             _ => Family::V4,
         };
-        self.probe(to, family, What::Frame { name, bytes })
+        self.probe(to, family, What::Frame { name: name.into(), bytes })
     }
 }
 

@@ -12,7 +12,7 @@ const MAGIC: [u8; 6] = *b"drawbr";
 
 /// What a packet looks like on the wire, beyond what the verdict is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// As it should be.
     Whole,
     /// UDP that does not fit into one frame.
@@ -34,7 +34,7 @@ fn mark(number: u32) -> Vec<u8> {
 }
 
 /// The frames of a packet. `about` is what an ICMP error quotes: a datagram without its mark.
-pub(super) fn frames(packet: &Packet, number: u32, shape: Shape, about: Option<&[u8]>) -> Vec<Vec<u8>> {
+pub(crate) fn frames(packet: &Packet, number: u32, shape: Shape, about: Option<&[u8]>) -> Vec<Vec<u8>> {
     let (destination, source) = (frame::Mac(packet.destination.0), frame::Mac(packet.source.0));
     let wrap = |ether_type: u16, payload: &[u8]| ethernet(destination, source, ether_type, payload);
     let (path, extensions, transport): (_, &[u8], _) = match &packet.payload {
