@@ -45,6 +45,7 @@ fn guest(inventory: &mut Inventory, key: &str, name: &str, host: &str, domid: u3
         name_label: name.to_owned(),
         power_state: PowerState::Running,
         resident_on: reference(host),
+        scheduled_to_be_resident_on: Ref::null(),
         domid: Some(domid),
         is_control_domain: false,
         is_a_template: false,

@@ -9,12 +9,14 @@ mod answer;
 mod calls;
 mod config;
 mod error;
+mod events;
 mod tls;
 mod transport;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use drawbridge_wire::xmlrpc::Value;
@@ -25,6 +27,7 @@ use tokio::sync::Mutex;
 pub use answer::AnswerError;
 pub use config::{ClientConfig, ConfigError, Tls};
 pub use error::CallError;
+pub use events::{Batch, Position};
 pub use tls::{Fingerprint, InvalidFingerprint};
 
 use crate::error::Kind;
@@ -46,10 +49,13 @@ struct Shared {
     originator: String,
     /// Locked while logging in, so that many callers make one login.
     session: Mutex<Option<Arc<Session>>>,
+    logins: AtomicU64,
 }
 
 /// An open session and the master that gave it.
 struct Session {
+    /// Counted, so that what holds in one session is not taken for another's.
+    number: u64,
     token: SecretString,
     url: Url,
 }
@@ -65,7 +71,9 @@ impl Client {
         let transport = Transport::new(&config)?;
         let ClientConfig { username, password, originator, call_timeout, .. } = config;
         let session = Mutex::new(None);
-        let shared = Arc::new(Shared { endpoint, transport, username, password, originator, session });
+        let logins = AtomicU64::new(0);
+        let shared = Shared { endpoint, transport, username, password, originator, session, logins };
+        let shared = Arc::new(shared);
         Ok(Self { shared, call_timeout })
     }
 
@@ -83,15 +91,25 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub async fn call(&self, method: &str, params: Vec<Value>) -> Result<Value, CallError> {
+        self.call_in_session(method, |_| params.clone()).await.map(|(_, answer)| answer)
+    }
+
+    /// As [`call`](Self::call), with parameters that depend on the session's number, which is answered, too.
+    async fn call_in_session(
+        &self,
+        method: &str,
+        params: impl Fn(u64) -> Vec<Value>,
+    ) -> Result<(u64, Value), CallError> {
         let session = self.session().await?;
-        match self.call_in(&session, method, &params).await {
+        match self.call_in(&session, method, params(session.number)).await {
             Err(error) if self.is_over(&session, &error) => {
                 tracing::debug!(method, reason = %error, "logging in again");
                 self.forget(&session).await;
                 let session = self.session().await?;
-                self.call_in(&session, method, &params).await
+                let answer = self.call_in(&session, method, params(session.number)).await?;
+                Ok((session.number, answer))
             }
-            answer => answer,
+            answer => Ok((session.number, answer?)),
         }
     }
 
@@ -101,7 +119,7 @@ impl Client {
     /// [`CallError`] if XAPI could not be told. The session is forgotten all the same; XAPI drops it after a day.
     pub async fn logout(&self) -> Result<(), CallError> {
         let Some(session) = self.shared.session.lock().await.take() else { return Ok(()) };
-        match self.call_in(&session, "session.logout", &[]).await {
+        match self.call_in(&session, "session.logout", Vec::new()).await {
             Err(CallError::Api(error)) if error.kind() == Kind::SessionInvalid => Ok(()),
             answer => answer.map(|_| ()),
         }
@@ -135,9 +153,14 @@ impl Client {
         }
     }
 
-    async fn call_in(&self, session: &Session, method: &str, params: &[Value]) -> Result<Value, CallError> {
+    async fn call_in(
+        &self,
+        session: &Session,
+        method: &str,
+        mut params: Vec<Value>,
+    ) -> Result<Value, CallError> {
         let token = session.token.expose_secret();
-        let params = std::iter::once(token.into()).chain(params.iter().cloned()).collect();
+        params.insert(0, token.into());
         let answer = self.shared.transport.call(&session.url, method, params, self.call_timeout).await;
         answer.map_err(|error| error.without(token))
     }
@@ -162,7 +185,10 @@ impl Client {
             token = self.login_at(&url).await;
         }
         match token {
-            Ok(token) => Ok(Session { token, url }),
+            Ok(token) => {
+                let number = self.shared.logins.fetch_add(1, Ordering::Relaxed);
+                Ok(Session { number, token, url })
+            }
             Err(CallError::Api(error))
                 if matches!(error.kind(), Kind::AuthenticationFailed | Kind::PermissionDenied { .. }) =>
             {

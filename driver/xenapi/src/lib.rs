@@ -7,14 +7,20 @@
 //! data model does not know, is an error naming class, object, field and what was found: never a default.
 #![forbid(unsafe_code)]
 
+mod cache;
 #[cfg(feature = "client")]
 pub mod client;
 mod error;
+mod event;
 mod fields;
 mod record;
 mod reference;
+#[cfg(feature = "client")]
+mod watch;
 
+pub use cache::{Before, Cache, Changed, Table};
 pub use error::{ApiError, Kind};
+pub use event::{Event, EventClass, Events, Token, Update};
 pub use fields::{Problem, RecordError};
 pub use record::host::{Backend, Host};
 pub use record::network::{DefaultLockingMode, Network};
@@ -27,3 +33,5 @@ pub use reference::{Bond, Class, HostMetrics, NetworkSriov, Ref, Uuid};
 
 #[cfg(feature = "client")]
 pub use client::{CallError, Client, ClientConfig, ConfigError, Fingerprint, Tls};
+#[cfg(feature = "client")]
+pub use watch::{FullRead, Watch, WatchConfig};

@@ -35,6 +35,7 @@ const VM: &[(&str, &str)] = &[
     ("name_label", "web &lt;1&gt;"),
     ("power_state", "Running"),
     ("resident_on", "OpaqueRef:host"),
+    ("scheduled_to_be_resident_on", "OpaqueRef:NULL"),
     ("domid", "7"),
     ("is_control_domain", NO),
     ("is_a_template", NO),
@@ -105,6 +106,7 @@ fn a_vm_is_read() {
         name_label: "web <1>".to_owned(),
         power_state: PowerState::Running,
         resident_on: Ref::new("OpaqueRef:host"),
+        scheduled_to_be_resident_on: Ref::null(),
         domid: Some(7),
         is_control_domain: false,
         is_a_template: false,
@@ -315,7 +317,7 @@ fn maps() -> impl Strategy<Value = BTreeMap<String, String>> {
 
 prop_compose! {
     fn vms()(
-        (uuid, name_label, resident_on) in (uuids(), texts(), refs()),
+        (uuid, name_label, resident_on, scheduled_to_be_resident_on) in (uuids(), texts(), refs(), refs()),
         power_state in prop::sample::select(&[
             PowerState::Halted, PowerState::Paused, PowerState::Running, PowerState::Suspended,
         ][..]),
@@ -326,7 +328,8 @@ prop_compose! {
     ) -> Vm {
         let [is_control_domain, is_a_template, is_a_snapshot] = flags;
         Vm {
-            uuid, name_label, power_state, resident_on, domid, is_control_domain, is_a_template, is_a_snapshot, vifs,
+            uuid, name_label, power_state, resident_on, scheduled_to_be_resident_on, domid, is_control_domain,
+            is_a_template, is_a_snapshot, vifs,
             other_config, xenstore_data,
         }
     }

@@ -21,6 +21,8 @@ pub struct Vm {
     pub power_state: PowerState,
     /// `resident_on`: the host it runs on; null if it does not run. Flips at the end of a migration.
     pub resident_on: Ref<Host>,
+    /// `scheduled_to_be_resident_on`: the host it is about to run on, while it starts, resumes or migrates; else null.
+    pub scheduled_to_be_resident_on: Ref<Host>,
     /// `domid`: the domain's number on that host. New after each start, reboot, resume and migration.
     /// XAPI writes -1 if there is no domain.
     pub domid: Option<u32>,
@@ -71,6 +73,7 @@ impl Record for Vm {
             name_label: fields.string("name_label")?,
             power_state: fields.parsed("power_state", "Halted, Paused, Running or Suspended")?,
             resident_on: fields.reference("resident_on")?,
+            scheduled_to_be_resident_on: fields.reference("scheduled_to_be_resident_on")?,
             domid: fields.int::<Domid>("domid", "a domain id or -1")?.0,
             is_control_domain: fields.bool("is_control_domain")?,
             is_a_template: fields.bool("is_a_template")?,
@@ -87,6 +90,7 @@ impl Record for Vm {
             ("name_label", text(&self.name_label)),
             ("power_state", text(&self.power_state)),
             ("resident_on", text(&self.resident_on)),
+            ("scheduled_to_be_resident_on", text(&self.scheduled_to_be_resident_on)),
             ("domid", self.domid.map_or_else(|| text(&-1), |number| text(&number))),
             ("is_control_domain", self.is_control_domain.into()),
             ("is_a_template", self.is_a_template.into()),

@@ -1,0 +1,142 @@
+//! Watching a pool: a [`Cache`] that its events keep up to date.
+//!
+//! The cache equals a full read, whatever XAPI's events leave out. They are trusted only so far:
+//! - A token counts in its own session. After a restart of XAPI, a change of the master or a restore of its database
+//!   there is no session left, and everything is read anew.
+//! - XAPI remembers some hundred deletions only and is silent about older ones. Each answer says how many objects
+//!   of each class there are; where the cache has another number, everything is read anew.
+//! - A token that goes back: the same.
+//! - What is still missed ends with the next full read, made from time to time in any case.
+//!
+//! A full read is one call to `event.from` with the empty token, so it is a picture of one moment.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cache::{Cache, Changed};
+use crate::client::{CallError, Client, Position};
+use crate::event::EventClass;
+
+/// How a pool is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchConfig {
+    /// Longest time to wait for a change before [`Watch::next`] returns without one.
+    pub wait: Duration,
+    /// Time between two reads of everything, needed or not.
+    pub full_read: Duration,
+}
+
+impl Default for WatchConfig {
+    /// 10 s, and ten minutes.
+    fn default() -> Self {
+        Self { wait: Duration::from_secs(10), full_read: Duration::from_secs(600) }
+    }
+}
+
+/// Why everything was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FullRead {
+    /// Nothing was known yet.
+    First,
+    /// XAPI forgot the session: it was restarted, or another host is master.
+    NewSession,
+    /// XAPI's database went back to an earlier state.
+    WentBack,
+    /// XAPI has another number of objects of this class than was known.
+    Miscounted(EventClass),
+    /// It was time.
+    Due,
+}
+
+/// A pool that is watched.
+#[derive(Debug)]
+pub struct Watch {
+    client: Client,
+    config: WatchConfig,
+    cache: Arc<Cache>,
+    /// Where to go on; none: everything is to be read, for this reason.
+    position: Result<Position, FullRead>,
+    read_at: Option<Instant>,
+    last_full_read: Option<FullRead>,
+    /// What changed since `next` last returned: it may be dropped half way.
+    changed: Changed,
+}
+
+impl Watch {
+    /// Watches the pool `client` is connected to. Nothing is sent before [`next`](Self::next), and the cache is empty.
+    #[must_use]
+    pub fn start(client: Client) -> Self {
+        Self::with_config(client, WatchConfig::default())
+    }
+
+    /// As [`start`](Self::start), with other times.
+    #[must_use]
+    pub fn with_config(client: Client, config: WatchConfig) -> Self {
+        Self {
+            client,
+            config,
+            cache: Arc::default(),
+            position: Err(FullRead::First),
+            read_at: None,
+            last_full_read: None,
+            changed: Changed::default(),
+        }
+    }
+
+    /// The pool as far as it is known. Whoever keeps a clone keeps that state; the cache goes on without it.
+    #[must_use]
+    pub const fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// Whether the cache has been filled.
+    #[must_use]
+    pub const fn is_filled(&self) -> bool {
+        self.read_at.is_some()
+    }
+
+    /// Why everything was read when it was last.
+    #[must_use]
+    pub const fn last_full_read(&self) -> Option<FullRead> {
+        self.last_full_read
+    }
+
+    /// Waits until something changes and brings the cache up to date; the first time, fills it. Returns without a
+    /// change after [`WatchConfig::wait`]: nothing is wrong then.
+    ///
+    /// May be dropped at any time: nothing is lost, the next call goes on.
+    ///
+    /// # Errors
+    /// [`CallError`]. The cache stays as it was, and the next call goes on, reading everything if it has to. Whoever
+    /// calls again should wait a little first.
+    pub async fn next(&mut self) -> Result<Changed, CallError> {
+        loop {
+            if self.position.is_ok() && self.read_at.is_none_or(|at| at.elapsed() >= self.config.full_read) {
+                self.position = Err(FullRead::Due);
+            }
+            let position = self.position.as_ref().ok();
+            let batch = self.client.event_from(&EventClass::ALL, position, self.config.wait).await?;
+            // From here to the end of the turn nothing waits: a dropped call changes all of this or nothing.
+            let cache = Arc::make_mut(&mut self.cache);
+            if batch.complete {
+                let reason = self.position.as_ref().err().copied().unwrap_or(FullRead::NewSession);
+                tracing::info!(?reason, events = batch.events.events.len(), "read the whole pool");
+                cache.replace(batch.events.events, &mut self.changed);
+                self.position = Ok(batch.position);
+                self.read_at = Some(Instant::now());
+                self.last_full_read = Some(reason);
+                return Ok(std::mem::take(&mut self.changed));
+            }
+            let mut answer = batch.events;
+            cache.update(std::mem::take(&mut answer.events), &mut self.changed);
+            let doubt = match cache.differs_from(&answer) {
+                _ if batch.went_back => Some(FullRead::WentBack),
+                difference => difference.map(FullRead::Miscounted),
+            };
+            self.position = doubt.map_or(Ok(batch.position), Err);
+            if self.position.is_ok() {
+                return Ok(std::mem::take(&mut self.changed));
+            }
+        }
+    }
+}
