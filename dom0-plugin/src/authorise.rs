@@ -175,12 +175,20 @@ impl RestorePlan {
 pub struct FlowsPlan {
     run: Approved,
     bridge: String,
+    /// Of a write: reads what stands after it.
+    look: Option<Approved>,
 }
 
 impl FlowsPlan {
     /// The run.
     pub fn run(&self) -> &Approved {
         &self.run
+    }
+
+    /// Reads what stands after a write.
+    #[must_use]
+    pub fn look(&self) -> Option<&Approved> {
+        self.look.as_ref()
     }
 
     /// The bridge.

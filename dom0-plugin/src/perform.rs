@@ -119,12 +119,23 @@ impl Performer<'_> {
         let exists = plan.bridge_exists();
         let found = outcome(exists.program(), self.exec(&exists)?)?;
         match found.exit_code {
-            0 => outcome(plan.run().program(), self.exec(plan.run())?),
+            0 => self.flows_of(plan),
             2 => Err(Refusal::new(Code::NoSuchBridge).detail(plan.bridge())),
             _ => Err(Refusal::new(Code::ProgramFailed)
                 .detail(exists.program())
                 .detail(found.stderr.trim_ascii())),
         }
+    }
+
+    /// Reads or writes. A write that went well is answered with what stands after it.
+    fn flows_of(&self, plan: &FlowsPlan) -> Result<Outcome> {
+        let done = outcome(plan.run().program(), self.exec(plan.run())?)?;
+        let Some(look) = plan.look().filter(|_| done.exit_code == 0) else { return Ok(done) };
+        let stands = outcome(look.program(), self.exec(look)?)?;
+        if stands.exit_code != 0 {
+            return Err(unparsable(look.program(), 0, "it failed"));
+        }
+        Ok(Outcome { stdout: stands.stdout, ..done })
     }
 }
 

@@ -413,7 +413,13 @@ fn a_daemon_that_keeps_the_output_open_is_not_waited_for() {
 #[test]
 fn input_and_output_larger_than_any_pipe() {
     let dom0 = Dom0::new();
-    dom0.fake("ovs-ofctl", "exec cat");
+    // A write is answered with what is read after it.
+    let flows_there = dom0.dir.join("flows");
+    let flows_there = flows_there.display();
+    dom0.fake(
+        "ovs-ofctl",
+        &format!("case $* in dump-flows*) exec cat {flows_there} ;; *) exec cat >{flows_there} ;; esac"),
+    );
     let line = "cookie=0x4457427200000001,table=60,tcp,tp_dst=80,actions=ct(commit,zone=5)\n";
     let flows = line.repeat(20_000);
     let invocation = Invocation {
@@ -426,6 +432,22 @@ fn input_and_output_larger_than_any_pipe() {
     let calls = signed_calls(&invocation, &dom0.signer, HOST_UUID, now()).unwrap();
     let reply = dom0.serve(&document("ovs-ofctl", &calls[0])).reply();
     assert_eq!(reply.stdout, flows);
+}
+
+#[test]
+fn a_write_whose_flows_cannot_be_read_back_says_so() {
+    let dom0 = Dom0::new();
+    dom0.fake("ovs-ofctl", "case $* in dump-flows*) exit 1 ;; *) cat >/dev/null ;; esac");
+    let members = [
+        ("args", "add-flows xenbr0 -"),
+        ("stdin", "cookie=0x4457427200000001,table=60,actions=drop\n"),
+        ("stdin_encoding", "plain"),
+        ("generation", "1"),
+    ];
+    let Answer::Failure(said) = dom0.call(Function::OvsOfctl, &members) else {
+        panic!("taken for a success")
+    };
+    assert_eq!(said[0], "DRAWBRIDGE_OUTPUT_UNPARSABLE");
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub(super) fn authorise(args: &[&str], stdin: Option<Vec<u8>>) -> Result<Plan> {
         };
         run.args.truncate(at + 2);
         run.args.push(filter);
-        return Ok(Plan::DumpFlows(FlowsPlan { run, bridge }));
+        return Ok(Plan::DumpFlows(FlowsPlan { run, bridge, look: None }));
     }
     if args[at + 2..] != ["-"] {
         return Err(refuse_argument(
@@ -80,7 +80,9 @@ pub(super) fn authorise(args: &[&str], stdin: Option<Vec<u8>>) -> Result<Plan> {
     let input = need_input(stdin)?;
     flows::check(&input, args[at] == "del-flows")?;
     run.stdin = input;
-    Ok(Plan::ChangeFlows(FlowsPlan { run, bridge }))
+    let mut look = Approved::new(Program::Ofctl, &args[..options_from]);
+    look.args.extend(["dump-flows".to_owned(), bridge.clone(), flows::dump_filter("")?]);
+    Ok(Plan::ChangeFlows(FlowsPlan { run, bridge, look: Some(look) }))
 }
 
 /// Whether a cookie, under a mask, can only be ours.

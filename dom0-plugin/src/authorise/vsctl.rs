@@ -37,21 +37,42 @@ pub(super) fn authorise(args: &[&str], stdin: Option<&[u8]>) -> Result<Plan> {
                 return Err(refuse_argument(NAME, 1, "not a bridge's name"));
             }
         }
-        ["--format=json", columns, "list", table] => {
-            let Some((_, known)) = COLUMNS.iter().find(|(name, _)| name == table) else {
-                return Err(refuse_argument(NAME, 3, "expected Bridge, Port or Interface"));
-            };
-            let listed = columns.strip_prefix("--columns=");
-            if !listed.is_some_and(|listed| is_list(listed, known.len(), |column| known.contains(&column))) {
-                let problem = format!("expected --columns= and of {}: {}", table, known.join(","));
-                return Err(refuse_argument(NAME, 1, problem));
-            }
-        }
+        ["--format=json", commands @ ..] => snapshot(commands)?,
         _ => {
             let problem = "expected --version, list-br, br-to-parent|br-to-vlan|list-ports|list-ifaces BRIDGE, \
-                           --format=json --columns=LIST list TABLE, or get Open_vSwitch . ovs_version";
+                           get Open_vSwitch . ovs_version, or --format=json and of --columns=LIST list TABLE, list-br, \
+                           get Open_vSwitch . ovs_version, with -- between them";
             return Err(refuse_argument(NAME, 0, problem));
         }
     }
     Ok(Plan::Read(Approved::new(Program::Vsctl, args)))
+}
+
+/// Reads in one transaction: what is answered held at one moment.
+fn snapshot(commands: &[&str]) -> Result<()> {
+    let mut at = 1;
+    for command in commands.split(|arg| *arg == "--") {
+        match command {
+            ["list-br"] | ["get", "Open_vSwitch", ".", "ovs_version"] => {}
+            [columns, "list", table] => {
+                let Some((_, known)) = COLUMNS.iter().find(|(name, _)| name == table) else {
+                    return Err(refuse_argument(NAME, at + 2, "expected Bridge, Port or Interface"));
+                };
+                let listed = columns.strip_prefix("--columns=");
+                if !listed
+                    .is_some_and(|listed| is_list(listed, known.len(), |column| known.contains(&column)))
+                {
+                    let problem = format!("expected --columns= and of {}: {}", table, known.join(","));
+                    return Err(refuse_argument(NAME, at, problem));
+                }
+            }
+            _ => {
+                let problem =
+                    "expected --columns=LIST list TABLE, list-br, or get Open_vSwitch . ovs_version";
+                return Err(refuse_argument(NAME, at, problem));
+            }
+        }
+        at += command.len() + 1;
+    }
+    Ok(())
 }

@@ -167,8 +167,9 @@ impl<'a> Flow<'a> {
                 ("cookie", Some(value)) => flow.cookie = Some(value),
                 ("table", Some(value)) => flow.table = Some(value),
                 ("priority", Some(value)) => flow.priority = Some(value),
+                ("in_port", Some("LOCAL")) => {}
                 ("in_port", Some(value)) if number(value).is_some_and(|n| n < RESERVED_PORTS) => {}
-                ("in_port", _) => return Err("in_port: expected an ordinary port's number".to_owned()),
+                ("in_port", _) => return Err("in_port: expected a port's number, or LOCAL".to_owned()),
                 (protocol, None) if PROTOCOLS.contains(&protocol) => {}
                 (field, Some(value)) if FIELDS.contains(&field) || is_register(field) => {
                     if !is_match_value(value) {
@@ -259,7 +260,10 @@ fn check_actions(text: &str, depth: usize) -> Result<(), Problem> {
             ("load", Some(value), None) => is_load(value, depth > 0),
             ("move", Some(value), None) => is_move(value, depth > 0),
             _ if depth > 0 => return refused(),
-            ("normal" | "NORMAL" | "ct_clear" | "strip_vlan" | "pop_vlan", None, None) => value.is_empty(),
+            // The bridge's own interface in dom0 hears broadcasts, and what is sent to its address, as it would without us.
+            ("normal" | "NORMAL" | "LOCAL" | "ct_clear" | "strip_vlan" | "pop_vlan", None, None) => {
+                value.is_empty()
+            }
             ("output", Some(port), None) => number(port).is_some_and(|n| n < RESERVED_PORTS),
             ("push_vlan", Some(kind), None) => matches!(kind, "0x8100" | "0x88a8"),
             ("mod_vlan_vid", Some(vid), None) => is_number(vid, 4095),
