@@ -50,6 +50,9 @@ pub struct HostPolicy {
     pub keep: BTreeSet<GroupId>,
     /// What those groups and the provider rules refer to: sorted, merged prefixes. An empty list means nobody.
     pub peers: BTreeMap<PeerSet, Vec<IpNet>>,
+    /// The same, sorted and each once, but not merged: where a prefix is one entry of its own, one member that comes or
+    /// goes is one entry, whoever its neighbours are.
+    pub members: BTreeMap<PeerSet, Vec<IpNet>>,
     /// The operator's rules.
     pub provider: Vec<ProviderRule>,
     /// Bridges of guarded networks: a VIF there that is no port of ours passes nothing.
@@ -89,38 +92,44 @@ pub fn resolve<'a>(
             groups.entry(id.clone()).or_insert_with(|| group.clone());
         }
     }
-    let mut peers: BTreeMap<PeerSet, Vec<IpNet>> = BTreeMap::new();
+    let mut members: BTreeMap<PeerSet, Vec<IpNet>> = BTreeMap::new();
     let group_rules = groups.values().flat_map(|g: &Group| &g.rules);
     for rule in group_rules.chain(policy.provider.iter().map(|p| &p.rule)) {
         match &rule.remote {
             Remote::Any | Remote::Prefix(_) => {}
             Remote::Group(id) => {
-                peers.entry(PeerSet::Group(id.clone())).or_default();
+                members.entry(PeerSet::Group(id.clone())).or_default();
             }
             Remote::Set(id) => {
                 let nets = policy
                     .sets
                     .get(id)
                     .ok_or_else(|| ResolveError::UnknownSet { rule: rule.id.to_string(), set: id.clone() })?;
-                peers.entry(PeerSet::Set(id.clone())).or_insert_with(|| nets.clone());
+                let nets = || nets.iter().map(IpNet::trunc).collect();
+                members.entry(PeerSet::Set(id.clone())).or_insert_with(nets);
             }
         }
     }
     for port in live {
         for id in &port.groups {
-            if let Some(members) = peers.get_mut(&PeerSet::Group(id.clone())) {
+            if let Some(members) = members.get_mut(&PeerSet::Group(id.clone())) {
                 members.extend(port.member_addresses());
             }
         }
     }
-    for nets in peers.values_mut() {
-        *nets = IpNet::aggregate(nets);
+    let mut peers = BTreeMap::new();
+    for (set, nets) in &mut members {
         nets.sort_unstable();
+        nets.dedup();
+        let mut merged = IpNet::aggregate(nets);
+        merged.sort_unstable();
+        peers.insert(set.clone(), merged);
     }
     let mut attachments = attachments;
     attachments.sort_by_key(|a| (a.domid, a.device));
     let keep = policy.keep.iter().filter(|id| groups.contains_key(*id)).cloned().collect();
-    Ok(HostPolicy { attachments, groups, keep, peers, provider: policy.provider.clone(), guarded })
+    let provider = policy.provider.clone();
+    Ok(HostPolicy { attachments, groups, keep, peers, members, provider, guarded })
 }
 
 impl HostPolicy {

@@ -59,7 +59,7 @@ pub const OURS: u8 = 85;
 /// Has any of the ports that share a MAC accepted?
 pub const SETTLE: u8 = 86;
 
-/// How the packet passed the sender's side: see [`way`].
+/// How the packet passed the sender's side: see [`way`]. (All registers are below 8: Open vSwitch 2.5 has no more.)
 pub const WAY: Register = 4;
 /// The network, which is also the conntrack zone.
 pub const NETWORK: Register = 5;
@@ -68,17 +68,15 @@ pub const FROM: Register = 6;
 /// The receiving port.
 pub const TO: Register = 7;
 /// The group whose rules are asked.
-pub const GROUP: Register = 8;
+pub const GROUP: Register = 3;
 /// 1 when a rule passed.
-pub const PASSED: Register = 9;
-/// The bucket of receivers.
-pub const BUCKET_NUMBER: Register = 10;
+pub const PASSED: Register = 2;
+/// The bucket of receivers; done with when rules are asked.
+pub const BUCKET_NUMBER: Register = PASSED;
 /// 1 when a receiver has accepted this packet.
-pub const ACCEPTED: Register = 11;
-/// 1 while the ports that share the destination MAC are asked.
-pub const SHARED: Register = 12;
-/// 1 when one of those has refused this packet.
-pub const DENIED: Register = 13;
+pub const ACCEPTED: Register = 1;
+/// Whether several ports share the destination MAC: see [`shared`].
+pub const SHARED: Register = 0;
 
 /// Values of [`WAY`]; 0 is "as an essential, or from where nothing is checked".
 pub mod way {
@@ -86,4 +84,12 @@ pub mod way {
     pub const CONNECTION: u32 = 1;
     /// The rules allowed it: the connection is to be remembered.
     pub const RULES: u32 = 2;
+}
+
+/// Values of [`SHARED`]; 0 is "one port at most".
+pub mod shared {
+    /// They are asked.
+    pub const ASKED: u32 = 1;
+    /// One of them has refused the packet.
+    pub const REFUSED: u32 = 2;
 }

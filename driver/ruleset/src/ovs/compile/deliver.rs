@@ -22,12 +22,12 @@ pub(super) fn write(layout: &Layout<'_>, epoch: Epoch, out: &mut Builder) -> Res
         let is_others = |net: &Net| net.access.iter().any(|other| other.macs.contains(&mac));
         let others = layout.net(network).is_some_and(is_others);
         if ids.len() > 1 || (others && !ids.is_empty()) {
-            actions.insert(0, Action::Load(table::SHARED, 1));
+            actions.insert(0, Action::Load(table::SHARED, table::shared::ASKED));
         }
         if others {
             actions.push(Action::Resubmit(table::REST));
         } else if ids.len() > 1 {
-            actions.extend([Action::Load(table::SHARED, 0), Action::Resubmit(table::SETTLE)]);
+            actions.push(Action::Resubmit(table::SETTLE));
         }
         out.add(table::DELIVER, 100, matches.register(table::NETWORK, network), actions);
     }
@@ -135,10 +135,12 @@ fn remember(epoch: Epoch, out: &mut Builder) {
     out.otherwise(table::REST, [Action::Resubmit(table::REST_OUTPUT)]);
     // One who refuses his copy must not undo what another allowed: of a broadcast, or where two ports have one MAC.
     out.add(table::DENY, 100, Match { dl_dst: Some(Destination::Many), ..Match::default() }, []);
-    let shared = Match::default().register(table::SHARED, 1);
-    out.add(table::DENY, 95, shared, [Action::Load(table::DENIED, 1)]);
-    let nobody = Match::default().register(table::ACCEPTED, 0).register(table::DENIED, 1);
-    out.add(table::SETTLE, 50, nobody, [Action::Resubmit(table::DENY)]);
+    let asked = Match::default().register(table::SHARED, table::shared::ASKED);
+    out.add(table::DENY, 95, asked, [Action::Load(table::SHARED, table::shared::REFUSED)]);
+    let refused = Match::default().register(table::SHARED, table::shared::REFUSED);
+    out.add(table::DENY, 95, refused.clone(), []);
+    let nobody = refused.register(table::ACCEPTED, 0);
+    out.add(table::SETTLE, 50, nobody, [Action::Load(table::SHARED, 0), Action::Resubmit(table::DENY)]);
     out.add(table::DENY, 90, Match { ct_mark: mark(epoch.mark()), ..tracked(CtState::default()) }, []);
     // A connection that nobody remembers needs no cutting.
     let unknown = Some((0, crate::iptables::MARK_MASK));

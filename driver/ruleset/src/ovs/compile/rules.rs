@@ -79,7 +79,7 @@ pub(super) fn write(host: &HostPolicy, layout: &Layout<'_>, out: &mut Builder) -
     let used: BTreeSet<&GroupId> = layout.ports.iter().flat_map(|site| &site.port.groups).collect();
     let groups = numbers(host.groups.keys(), |id| digest(&["group", id.as_str()]), u32::MAX);
     let sets = numbers(
-        host.peers.keys(),
+        host.members.keys(),
         |peers| match peers {
             PeerSet::Group(id) => digest(&["members", id.as_str()]),
             PeerSet::Set(id) => digest(&["set", id.as_str()]),
@@ -94,13 +94,13 @@ pub(super) fn write(host: &HostPolicy, layout: &Layout<'_>, out: &mut Builder) -
         for (id, number) in groups.iter().filter(|(id, _)| used.contains(**id)) {
             let Some(group) = host.groups.get(id) else { continue };
             for rule in group.rules.iter().filter(|rule| rule.direction == side.direction) {
-                let peers = host.peers.keys().find(|peers| refers_to(&rule.remote, peers));
+                let peers = host.members.keys().find(|peers| refers_to(&rule.remote, peers));
                 group_rule(rule, *number, peers.and_then(|p| sets.get(p)).copied(), side, out);
                 referred.extend(peers.map(|peers| (peers, rule.family)));
             }
         }
         for (peers, family) in referred {
-            if let (Some(id), Some(nets)) = (sets.get(peers), host.peers.get(peers)) {
+            if let (Some(id), Some(nets)) = (sets.get(peers), host.members.get(peers)) {
                 members(*id, nets, family, (side.rules, 50), side, &passed(), out);
             }
         }
@@ -184,7 +184,7 @@ fn provider_rules(host: &HostPolicy, side: &Side, out: &mut Builder) {
             model::Action::Allow => side.pass(),
             model::Action::Deny => vec![Action::Resubmit(table::DENY)],
         };
-        let peers = host.peers.iter().find(|(peers, _)| refers_to(&rule.remote, peers));
+        let peers = host.members.iter().find(|(peers, _)| refers_to(&rule.remote, peers));
         // A member that is everybody: its flow would match what the service's does, and one flow counts for one dimension.
         let whole = |net: &IpNet| Family::of(net) == rule.family && net.prefix_len() == 0;
         let everybody = peers.is_some_and(|(_, nets)| nets.iter().any(whole));

@@ -126,3 +126,15 @@ fn numbers_are_stable_and_never_shared() {
     let wide = |names: &[&'static str]| numbers(names.iter().copied(), |n| digest(&[n]), u32::MAX);
     assert_eq!(wide(&["a", "b"])["b"], wide(&["b", "z"])["b"]);
 }
+
+#[test]
+fn open_vswitch_2_5_has_the_registers() {
+    let text = text(&compiled(&host(), &switch()));
+    assert!(text.contains("reg7=") && text.contains("->NXM_NX_REG2[]"), "{text}");
+    for number in 8..=15 {
+        assert!(
+            !text.contains(&format!("reg{number}=")) && !text.contains(&format!("REG{number}[")),
+            "{number}"
+        );
+    }
+}
