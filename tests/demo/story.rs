@@ -3,7 +3,7 @@
 use anyhow::Result;
 use e2e::lab::Lab;
 use e2e::probe::{Expectation, Expected};
-use e2e::scenario::{dom0_boots, expectations, mentions};
+use e2e::scenario::{dom0_boots, expectations};
 use e2e::station::Family;
 
 /// Who takes part.
@@ -119,13 +119,4 @@ fn host_boots(lab: &Lab) -> Result<Scene> {
     dom0_boots(lab, "host1")?;
     lab.hook("host-init", "host1")?.success()?;
     scene(lab, "host1: all our rules were lost, hook host-init".to_owned(), Vec::new())
-}
-
-/// How many rules and chains of a host speak of an interface, both families.
-pub(crate) fn rules_about(lab: &Lab, host: &str, vif: &str) -> Result<usize> {
-    let mut count = 0;
-    for family in Family::BOTH {
-        count += lab.iptables_save(host, family)?.lines().filter(|line| mentions(line, vif)).count();
-    }
-    Ok(count)
 }

@@ -8,12 +8,12 @@ use e2e::probe::check;
 use e2e::scenario::{POLICY, pool};
 use e2e::station::Family;
 
-use crate::on_both;
+use crate::on_each;
 
-on_both! {
+on_each! {
     /// Administration of dom0 and what dom0 itself asks for work before, during and after.
-    fn management_keeps_working(iptables) {
-        let lab = pool(iptables).start()?;
+    fn management_keeps_working(backend) {
+        let lab = pool(backend).start()?;
         let (dom0, other, outside) = (lab.dom0("host1")?, lab.dom0("host2")?, lab.outside());
         let ssh = Flow::start(&outside.tcp(&dom0, 22, Family::V4))?;
         let https = Flow::start(&dom0.tcp(&other, 443, Family::V4))?;
@@ -36,8 +36,8 @@ on_both! {
     }
 
     /// What dom0's firewall refuses it still refuses.
-    fn dom0_is_no_more_open_than_before(iptables) {
-        let lab = pool(iptables).start()?;
+    fn dom0_is_no_more_open_than_before(backend) {
+        let lab = pool(backend).start()?;
         lab.apply()?.success()?;
         let (dom0, web) = (lab.dom0("host1")?, lab.guest("web1")?);
         let outcomes = e2e::probe::run(vec![

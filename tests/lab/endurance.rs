@@ -13,7 +13,7 @@ use e2e::station::Family;
 use e2e::tap::Tap;
 
 use crate::first_packet::{LOUD, flood, forbidden, with_loud};
-use crate::on_both;
+use crate::on_each;
 
 /// Twice a boot, and once for each kind of iptables: two hundred transitions in a run.
 const BOOTS: usize = 50;
@@ -22,11 +22,11 @@ const REFRESHES: usize = 100;
 /// How long a guest that was let go may flood before the next transition.
 const HEARD: Duration = Duration::from_millis(60);
 
-on_both! {
+on_each! {
     /// A guest that floods from its first instant is started and resumed over and over: none of what it must not send
     /// gets out.
-    fn no_transition_leaks(iptables) {
-        let lab = with_loud(iptables).guest(Guest::new("loud", "host1", LOUD).halted()).start()?;
+    fn no_transition_leaks(backend) {
+        let lab = with_loud(backend).guest(Guest::new("loud", "host1", LOUD).halted()).start()?;
         lab.apply()?.success()?;
         let (frames, sent) = (Arc::new(forbidden()), Arc::new(AtomicU64::new(0)));
         let (_, vm) = lab.vm("loud")?;
@@ -62,8 +62,8 @@ on_both! {
 
     /// A hundred changes, half of which raise the epoch, under traffic that is allowed and traffic that is not: none
     /// of the one is lost, none of the other arrives.
-    fn no_refresh_blinks(iptables) {
-        let lab = pool(iptables).start()?;
+    fn no_refresh_blinks(backend) {
+        let lab = pool(backend).start()?;
         lab.apply()?.success()?;
         let (web, db, outside) = (lab.guest("web1")?, lab.guest("db")?, lab.outside());
         let mut flows = Vec::new();

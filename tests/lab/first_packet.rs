@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use e2e::frame::Mac;
 use e2e::frame::ip::{Path, TCP, UDP, flag};
-use e2e::lab::{Builder, Guest, Iptables, Lab, OUTSIDE, ipv4, ipv6, mac};
+use e2e::lab::{Backend, Builder, Guest, Iptables, Lab, OUTSIDE, ipv4, ipv6, mac};
 use e2e::scenario::{POLICY, pool};
 use e2e::tap::Tap;
 
-use crate::on_both;
+use crate::on_each;
 
 /// The talkative guest's number.
 pub(crate) const LOUD: u8 = 15;
 
-on_both! {
+on_each! {
     /// Created paused, its rules given, let go.
-    fn create(iptables) {
-        let lab = with_loud(iptables).guest(Guest::new("loud", "host1", LOUD).halted()).start()?;
+    fn create(backend) {
+        let lab = with_loud(backend).guest(Guest::new("loud", "host1", LOUD).halted()).start()?;
         lab.apply()?.success()?;
         listen_to_boot(&lab, |lab| {
             lab.start("loud", true)?;
@@ -29,8 +29,8 @@ on_both! {
     }
 
     /// The same for one that comes back.
-    fn resume(iptables) {
-        let lab = with_loud(iptables).guest(Guest::new("loud", "host1", LOUD)).start()?;
+    fn resume(backend) {
+        let lab = with_loud(backend).guest(Guest::new("loud", "host1", LOUD)).start()?;
         lab.apply()?.success()?;
         lab.suspend("loud")?;
         lab.hook("suspend", "loud")?.success()?;
@@ -43,8 +43,8 @@ on_both! {
 
     /// On a guarded network nothing has to be paused: a VIF without rules passes nothing, so the guest may run from
     /// the start, reboot by itself, and say what it likes until its rules stand.
-    fn guarded_network(iptables) {
-        let lab = with_loud(iptables).guarded("lan").guest(Guest::new("loud", "host1", LOUD).halted()).start()?;
+    fn guarded_network(backend) {
+        let lab = with_loud(backend).guarded("lan").guest(Guest::new("loud", "host1", LOUD).halted()).start()?;
         lab.apply()?.success()?;
         listen_to_boot(&lab, |lab| lab.start("loud", false))?;
         lab.hook("create", "loud")?.success()?;
@@ -54,8 +54,8 @@ on_both! {
 }
 
 /// The scenario, with a group for the talkative guest that lets nothing in or out.
-pub(crate) fn with_loud(iptables: Iptables) -> Builder {
-    pool(iptables).policy(&format!("{POLICY}{}", include_str!("policy/loud.toml")))
+pub(crate) fn with_loud(backend: Backend) -> Builder {
+    pool(backend).policy(&format!("{POLICY}{}", include_str!("policy/loud.toml")))
 }
 
 /// Frames the guest must not get out: it may serve nobody and reach nobody, and it lies about who it is.

@@ -9,17 +9,17 @@ use anyhow::{Result, ensure};
 use e2e::flow::Flow;
 use e2e::frame::ip::{Path, TCP, UDP, flag};
 use e2e::frame::{ARP, Mac, arp_request, dhcp, ether_type, nd, source};
-use e2e::lab::{Builder, Guest, Iptables, Lab, OUTSIDE, ipv4, ipv6, mac};
+use e2e::lab::{Backend, Builder, Guest, Lab, OUTSIDE, ipv4, ipv6, mac};
 use e2e::probe::{Expectation, check};
 use e2e::scenario::{POLICY, dom0_boots, expectations, pool};
 use e2e::station::{Family, Station};
 use e2e::tap::Tap;
 use xenapi::LockingMode;
 
-use crate::on_both;
+use crate::on_each;
 
-fn start(iptables: Iptables) -> Result<Lab> {
-    let lab = pool(iptables).guarded("lan").start()?;
+fn start(backend: Backend) -> Result<Lab> {
+    let lab = pool(backend).guarded("lan").start()?;
     lab.apply()?.success()?;
     Ok(lab)
 }
@@ -39,10 +39,10 @@ fn closed(one: &Station, other: &Station) -> Vec<Expectation> {
         .collect()
 }
 
-on_both! {
+on_each! {
     /// Who has rules talks by them; who has none is off the network, even if somebody opens its VIF by hand.
-    fn without_a_port_nothing_passes(iptables) {
-        let lab = start(iptables)?;
+    fn without_a_port_nothing_passes(backend) {
+        let lab = start(backend)?;
         let (plain, outside) = (lab.guest("plain")?, lab.outside());
         let ruled = expectations(&lab)?.into_iter();
         check(ruled.filter(|one| [&one.probe.from, &one.probe.to].iter().all(|end| end.name != "plain")));
@@ -53,8 +53,8 @@ on_both! {
     }
 
     /// A guest suspended, resumed, terminated and created again is never open in between.
-    fn whoever_leaves_is_closed_again(iptables) {
-        let lab = start(iptables)?;
+    fn whoever_leaves_is_closed_again(backend) {
+        let lab = start(backend)?;
         let outside = lab.outside();
         lab.hard_shutdown("web1")?;
         lab.hook("terminate", "web1")?.success()?;
@@ -66,8 +66,8 @@ on_both! {
     }
 
     /// A guest that nobody announced is silent from its first instant, whatever it says: its VIF is off the bridge.
-    fn started_without_a_hook(iptables) {
-        let lab = with_late(iptables).start()?;
+    fn started_without_a_hook(backend) {
+        let lab = with_late(backend).start()?;
         lab.apply()?.success()?;
         let heard = heard_from(&lab, "late", |lab| lab.start("late", false))?;
         ensure!(heard.is_empty(), "{heard:02x?}");
@@ -77,8 +77,8 @@ on_both! {
 
     /// The guest restarts itself: a new domain, its VIF on the bridge as XAPI remembers it, and nobody to give it
     /// rules. Only ARP gets out, which iptables does not see, and that by its own address only.
-    fn rebooted_by_itself(iptables) {
-        let lab = with_late(iptables).start()?;
+    fn rebooted_by_itself(backend) {
+        let lab = with_late(backend).start()?;
         lab.start("late", true)?;
         lab.hook("create", "late")?.success()?;
         lab.unpause("late")?;
@@ -95,8 +95,8 @@ on_both! {
 
     /// Resumed by somebody who knows nothing of hooks. Announced when it went, its VIF is off the bridge when it comes;
     /// not announced, it has what one that rebooted by itself has.
-    fn resumed_without_a_hook(iptables) {
-        let lab = with_late(iptables).start()?;
+    fn resumed_without_a_hook(backend) {
+        let lab = with_late(backend).start()?;
         for announced in [true, false] {
             if announced {
                 lab.start("late", false)?;
@@ -116,8 +116,8 @@ on_both! {
     }
 
     /// dom0 lost power and came back; its guests are started before anybody has given it rules.
-    fn a_boot_of_dom0_opens_nothing(iptables) {
-        let lab = with_late(iptables).start()?;
+    fn a_boot_of_dom0_opens_nothing(backend) {
+        let lab = with_late(backend).start()?;
         lab.apply()?.success()?;
         lab.start("late", false)?;
         lab.hook("create", "late")?.success()?;
@@ -146,8 +146,8 @@ on_both! {
     }
 
     /// The networks that are not guarded go on as if nothing happened.
-    fn a_boot_of_dom0_leaves_others_alone(iptables) {
-        let lab = pool(iptables)
+    fn a_boot_of_dom0_leaves_others_alone(backend) {
+        let lab = pool(backend)
             .network("other")
             .guest(Guest::new("free", "host1", 17).on(&[1]))
             .guest(Guest::new("peer", "host2", 18).on(&[1]))
@@ -178,8 +178,8 @@ on_both! {
 
     /// A guest that the policy does not know passes nothing, ever: not after a boot, not after the driver's run, not if its
     /// VIF is opened by hand.
-    fn strangers_stay_out(iptables) {
-        let lab = start(iptables)?;
+    fn strangers_stay_out(backend) {
+        let lab = start(backend)?;
         lab.set_locking_mode("plain", 0, LockingMode::Unlocked)?;
         lab.hard_shutdown("plain")?;
         dom0_boots(&lab, "host2")?;
@@ -197,8 +197,8 @@ on_both! {
 
     /// A dom0 that boots twice before the driver comes is closed both times, and an unguarded network is not remembered for
     /// longer than it is guarded.
-    fn what_is_remembered(iptables) {
-        let lab = pool(iptables).policy(&format!("guarded_networks = [\"lan\"]\n{POLICY}")).start()?;
+    fn what_is_remembered(backend) {
+        let lab = pool(backend).policy(&format!("guarded_networks = [\"lan\"]\n{POLICY}")).start()?;
         lab.apply()?.success()?;
         let record = |family: &str| {
             lab.dom0_program("host1", "cat", &[&format!("/var/lib/drawbridge/guarded-{family}")], b"")
@@ -218,9 +218,9 @@ on_both! {
 }
 
 /// The scenario on a guarded network, with a web server that is not started yet.
-fn with_late(iptables: Iptables) -> Builder {
+fn with_late(backend: Backend) -> Builder {
     let port = "[[port]]\nvm = \"late\"\ndevice = 0\ngroups = [\"web\"]\naddresses = [\"10.20.0.16\", \"fd20::10\"]\n";
-    pool(iptables)
+    pool(backend)
         .guest(Guest::new("late", "host1", number("late")).halted())
         .policy(&format!("{POLICY}\n{port}"))
         .guarded("lan")

@@ -8,7 +8,7 @@ use e2e::probe::check;
 use e2e::scenario::{POLICY, pool};
 use e2e::station::Family;
 
-use crate::on_both;
+use crate::on_each;
 
 /// The scenario's policy with `web` (and, if asked, `db`) keeping connections.
 fn keeping(db: bool) -> String {
@@ -24,12 +24,12 @@ const DEAD: Duration = Duration::from_millis(400);
 /// Long enough for one that lives to show it.
 const ALIVE: Duration = Duration::from_secs(2);
 
-on_both! {
+on_each! {
     /// From outside: the receiver's group decides. Between two groups: both have to keep.
-    fn a_kept_connection_outlives_its_rule(iptables) {
+    fn a_kept_connection_outlives_its_rule(backend) {
         for (db_keeps, name) in [(true, "both groups keep"), (false, "only the sender's group keeps")] {
             let before = keeping(db_keeps);
-            let lab = pool(iptables).policy(&before).start()?;
+            let lab = pool(backend).policy(&before).start()?;
             lab.apply()?.success()?;
             let (web, db, outside) = (lab.guest("web1")?, lab.guest("db")?, lab.outside());
             let mut flows = Vec::new();

@@ -52,6 +52,17 @@ macro_rules! on_each {
 }
 pub(crate) use on_each;
 
+/// Each test once for a Linux bridge and once for Open vSwitch: for what is the same whatever iptables is behind.
+macro_rules! on_bridge_and_ovs {
+    ($($(#[$meta:meta])* fn $name:ident($backend:ident) $body:block)+) => {$(
+        $crate::instances! {
+            [bridge => e2e::lab::Backend::Nft]
+            $(#[$meta])* fn $name($backend: e2e::lab::Backend) $body
+        }
+    )+};
+}
+pub(crate) use on_bridge_and_ovs;
+
 /// Each test once for either kernel back end of iptables: for what is about iptables itself.
 macro_rules! on_both {
     ($($(#[$meta:meta])* fn $name:ident($iptables:ident) $body:block)+) => {$(
@@ -63,16 +74,13 @@ macro_rules! on_both {
 }
 pub(crate) use on_both;
 
-/// Nothing on this host, in either family, speaks of these interfaces. (Domain ids are each host's own: another host
-/// may well have one of the same name.)
+/// Nothing on this host speaks of these interfaces, which are gone. (Domain ids are each host's own: another host may
+/// well have one of the same name.)
 #[track_caller]
 pub(crate) fn assert_nothing_of(lab: &e2e::lab::Lab, host: &str, vifs: &[String]) -> anyhow::Result<()> {
-    for family in e2e::station::Family::BOTH {
-        let rules = lab.iptables_save(host, family)?;
-        for vif in vifs {
-            let left: Vec<_> = rules.lines().filter(|line| e2e::scenario::mentions(line, vif)).collect();
-            assert!(left.is_empty(), "{host} {family} still speaks of {vif}:\n  {}", left.join("\n  "));
-        }
+    for vif in vifs {
+        let left = lab.rules_left_of(host, vif)?;
+        assert!(left.is_empty(), "{host} still speaks of {vif}:\n  {}", left.join("\n  "));
     }
     Ok(())
 }

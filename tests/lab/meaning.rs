@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use e2e::frame::ip::{Path, UDP};
-use e2e::lab::{Guest, Iptables, Lab, ipv4, ipv6};
+use e2e::lab::{Backend, Guest, Lab, ipv4, ipv6};
 use e2e::probe::{Expectation, check};
 use e2e::scenario::{self, spoofing};
 use e2e::station::{Family, Station};
 
-use crate::on_both;
+use crate::on_each;
 
-fn start(iptables: Iptables) -> Result<Lab> {
+fn start(backend: Backend) -> Result<Lab> {
     let guests = [
         ("ports", "host1", 11),
         ("remotes", "host1", 12),
@@ -24,7 +24,7 @@ fn start(iptables: Iptables) -> Result<Lab> {
     ];
     let lab = guests
         .into_iter()
-        .fold(Lab::builder(iptables), |lab, (name, host, number)| lab.guest(Guest::new(name, host, number)))
+        .fold(Lab::builder(backend), |lab, (name, host, number)| lab.guest(Guest::new(name, host, number)))
         .policy(include_str!("policy/meaning.toml"))
         .start()?;
     lab.apply()?.success()?;
@@ -45,10 +45,10 @@ fn tcp<const P: usize, const B: usize>(
     all
 }
 
-on_both! {
+on_each! {
     /// A range has its ends and nothing beyond; a protocol is that protocol; a type is that type.
-    fn ports_and_protocols(iptables) {
-        let lab = start(iptables)?;
+    fn ports_and_protocols(backend) {
+        let lab = start(backend)?;
         let (ports, outside) = (lab.guest("ports")?, lab.outside());
         check(tcp((outside, &ports), [8000, 8050, 8100], [7999, 8101, 514, 80]));
         check(Family::BOTH.map(|family| outside.udp(&ports, 514, family).passes()));
@@ -64,8 +64,8 @@ on_both! {
     }
 
     /// Sets, prefixes with their edges, single addresses; the same towards others.
-    fn remotes(iptables) {
-        let lab = start(iptables)?;
+    fn remotes(backend) {
+        let lab = start(backend)?;
         let (remotes, outside, plain) = (lab.guest("remotes")?, lab.outside(), lab.guest("plain")?);
         let (below, first) = (lab.add_station("below", 127)?, lab.add_station("first", 128)?);
         check(tcp((outside, &remotes), [1001, 1002], [1003]));
@@ -77,8 +77,8 @@ on_both! {
     }
 
     /// Members of a project's default group reach each other, wherever they run; nobody else reaches them.
-    fn default_group(iptables) {
-        let lab = start(iptables)?;
+    fn default_group(backend) {
+        let lab = start(backend)?;
         let (one, two, outside) = (lab.guest("one")?, lab.guest("two")?, lab.outside());
         check(tcp((&one, &two), [22, 8000], [23]));
         check(tcp((&two, &one), [22, 80], []));
@@ -91,8 +91,8 @@ on_both! {
     }
 
     /// The operator's rules come first: a denial beats any group, and so does a permission.
-    fn provider_rules(iptables) {
-        let lab = start(iptables)?;
+    fn provider_rules(backend) {
+        let lab = start(backend)?;
         let outside = lab.outside();
         for guest in ["ports", "cluster"] {
             check(tcp((outside, &lab.guest(guest)?), [9100], [23]));
@@ -102,8 +102,8 @@ on_both! {
     }
 
     /// A port without groups gets replies to nothing it could have asked; one without port security is left alone.
-    fn no_group_and_no_security(iptables) {
-        let lab = start(iptables)?;
+    fn no_group_and_no_security(backend) {
+        let lab = start(backend)?;
         let (alone, router, outside) = (lab.guest("alone")?, lab.guest("router")?, lab.outside());
         check(tcp((&alone, outside), [], [80]));
         check(tcp((outside, &alone), [], [80]));
@@ -114,8 +114,8 @@ on_both! {
     }
 
     /// Another address a guest may use, and only that one.
-    fn address_pairs(iptables) {
-        let lab = start(iptables)?;
+    fn address_pairs(backend) {
+        let lab = start(backend)?;
         let (cluster, outside) = (lab.guest("cluster")?, lab.outside());
         let datagram = |path: Path| path.frame(outside.mac, cluster.mac, UDP, &path.udp(1, 53, b"pair"));
         let to4 = ipv4(0, e2e::lab::OUTSIDE);
@@ -129,8 +129,8 @@ on_both! {
     }
 
     /// What is too long for one packet is judged as what it is, and arrives whole.
-    fn fragments(iptables) {
-        let lab = start(iptables)?;
+    fn fragments(backend) {
+        let lab = start(backend)?;
         let (ports, cluster, outside) = (lab.guest("ports")?, lab.guest("cluster")?, lab.outside());
         check(Family::BOTH.into_iter().flat_map(|family| {
             [
@@ -143,8 +143,8 @@ on_both! {
     }
 
     /// Equal addresses on two networks are two machines: a reply on one is no reply on the other.
-    fn networks_do_not_mix(iptables) {
-        let lab = scenario::pool(iptables)
+    fn networks_do_not_mix(backend) {
+        let lab = scenario::pool(backend)
             .network("other")
             .guest(Guest::new("twin", "host1", 11).on(&[1]).with_addresses_of(0))
             .policy(&format!("{}{}", scenario::POLICY, include_str!("policy/twin.toml")))

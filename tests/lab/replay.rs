@@ -27,7 +27,7 @@ use ruleset::packet::{Packet, Payload, Transport};
 use ruleset::resolve::HostPolicy;
 use ruleset::verdict::{Connection, Passage};
 
-use crate::on_both;
+use crate::on_each;
 use place::{Site, Step};
 use random::Random;
 use traffic::{Draft, first};
@@ -67,10 +67,10 @@ const REASONS: [&str; 19] = [
     "allow I5",
 ];
 
-on_both! {
+on_each! {
     /// Spoofed and honest; ARP, ND, RA, DHCP, fragments, damaged and odd protocols; first packets, replies and errors.
-    fn the_kernel_agrees_with_the_verdict(iptables) {
-        let lab = place::pool(iptables).start()?;
+    fn the_kernel_agrees_with_the_verdict(backend) {
+        let lab = place::pool(backend).start()?;
         let places = place::places(&lab)?;
         let mut tally = Tally::default();
         let mut used = HashSet::new();
@@ -79,7 +79,7 @@ on_both! {
             let mut r = Random(seed);
             let text = policy::text(&mut r);
             let hosts = apply(&lab, &text).with_context(|| format!("policy of seed {seed}:\n{text}"))?;
-            let site = Site { iptables, places: &places, hosts: &hosts };
+            let site = Site { backend, places: &places, hosts: &hosts };
             let mut replay = Replay { site, tally: &mut tally, sent: Vec::new(), seen: HashSet::new(), base };
             replay.learn()?;
             replay.batch(&mut r, &mut used)?;

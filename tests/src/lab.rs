@@ -8,6 +8,7 @@
 mod builder;
 mod driver;
 mod lifecycle;
+mod rules;
 mod scratch;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -21,10 +22,11 @@ use xenapi::Client;
 
 pub use builder::{Backend, Builder, Guest};
 pub use driver::Run;
+pub use rules::mentions;
 pub use xapi_mock::dataplane::{Iptables, NetworkBackend};
 
 use crate::frame::Mac;
-use crate::station::{Family, Namespace, Station};
+use crate::station::{Namespace, Station};
 use scratch::Scratch;
 
 /// The number of the machine outside the pool.
@@ -113,7 +115,7 @@ impl Lab {
         let namespace = namespace(&*self.domain(name)?)?;
         let addresses_of = guest.addresses_of.unwrap_or(network);
         let station = station(name, &format!("eth{device}"), namespace, addresses_of, guest.number);
-        Ok(Station { mac: mac(network, guest.number), ..station })
+        Ok(Station { mac: guest.mac(network), ..station })
     }
 
     /// The guest's domain.
@@ -194,42 +196,6 @@ impl Lab {
         &self.plane
     }
 
-    /// What the host's own `iptables-save` (not the plugin's) says, all tables, without counters.
-    ///
-    /// # Errors
-    /// No such host, or the program failed.
-    pub fn iptables_save(&self, host: &str, family: Family) -> Result<String> {
-        self.save(host, family, &[])
-    }
-
-    /// The same with counters.
-    ///
-    /// # Errors
-    /// As [`Self::iptables_save`].
-    pub fn iptables_save_counters(&self, host: &str, family: Family) -> Result<String> {
-        self.save(host, family, &["-c"])
-    }
-
-    fn save(&self, host: &str, family: Family, args: &[&str]) -> Result<String> {
-        let program = match family {
-            Family::V4 => "iptables-save",
-            Family::V6 => "ip6tables-save",
-        };
-        self.dom0_program(host, program, args, b"")
-    }
-
-    /// Feeds the host's own `iptables-restore --noflush --counters`, as dom0's administrator would.
-    ///
-    /// # Errors
-    /// No such host, or the program refused.
-    pub fn iptables_restore(&self, host: &str, family: Family, rules: &str) -> Result<()> {
-        let program = match family {
-            Family::V4 => "iptables-restore",
-            Family::V6 => "ip6tables-restore",
-        };
-        self.dom0_program(host, program, &["--noflush", "--counters"], rules.as_bytes()).map(drop)
-    }
-
     /// Runs a program in a host's dom0 and answers its output.
     ///
     /// # Errors
@@ -247,14 +213,6 @@ impl Lab {
     /// No such host.
     pub fn audit(&self, host: &str) -> Result<Vec<String>> {
         Ok(self.host(host)?.syslog().into_iter().filter(|line| line.contains("drawbridge")).collect())
-    }
-
-    /// How often rules were written on this host: audit lines of `iptables-restore`.
-    ///
-    /// # Errors
-    /// No such host.
-    pub fn writes(&self, host: &str) -> Result<usize> {
-        Ok(self.audit(host)?.iter().filter(|line| line.contains("iptables-restore")).count())
     }
 
     fn spec(&self, name: &str) -> Result<&Guest> {

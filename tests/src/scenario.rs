@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::frame::dhcp;
 use crate::frame::ip::{Path, UDP};
 use crate::frame::{Mac, arp_reply, ethernet, nd};
-use crate::lab::{Backend, Builder, Guest, Lab, ipv4, ipv6};
+use crate::lab::{Backend, Builder, Guest, Lab, NetworkBackend, ipv4, ipv6};
 use crate::probe::Expectation;
 use crate::station::{Family, Station};
 
@@ -111,12 +111,22 @@ fn tagged(frame: &[u8]) -> Vec<u8> {
     [&frame[..12], &[0x81, 0x00, 0, 7], &frame[12..]].concat()
 }
 
-/// What a boot of dom0 leaves of our work: no chains, nothing in `/run`, and bridged packets that do not meet iptables;
-/// then what `drawbridge-boot.service` does before the first guest starts.
+/// What a boot of dom0 leaves of our work: no chains and no flows, nothing in `/run`, and bridged packets that do not meet
+/// iptables; then what `drawbridge-boot.service` does before the first guest starts.
 ///
 /// # Errors
 /// The host's own programs failed.
 pub fn dom0_boots(lab: &Lab, host: &str) -> Result<()> {
+    match lab.network_backend(host)? {
+        NetworkBackend::Bridge => forget_chains(lab, host)?,
+        NetworkBackend::OpenVSwitch => lab.host(host)?.restart_ovs()?,
+    }
+    lab.dom0_program(host, "rm", &["-rf", "/run/drawbridge"], b"")?;
+    lab.dom0_program(host, "/etc/xapi.d/plugins/drawbridge", &["boot"], b"")?;
+    Ok(())
+}
+
+fn forget_chains(lab: &Lab, host: &str) -> Result<()> {
     for (family, switch) in
         [(Family::V4, "bridge-nf-call-iptables"), (Family::V6, "bridge-nf-call-ip6tables")]
     {
@@ -126,8 +136,6 @@ pub fn dom0_boots(lab: &Lab, host: &str) -> Result<()> {
         lab.iptables_restore(host, family, &removal)?;
         anyhow::ensure!(!lab.iptables_save(host, family)?.contains("dwb-"), "something of ours is left");
     }
-    lab.dom0_program(host, "rm", &["-rf", "/run/drawbridge"], b"")?;
-    lab.dom0_program(host, "/etc/xapi.d/plugins/drawbridge", &["boot"], b"")?;
     Ok(())
 }
 
@@ -148,14 +156,4 @@ fn without_ours(saved: &str) -> String {
         input.push_str("COMMIT\n");
     }
     input
-}
-
-/// Whether `name` stands in `line` as a whole: vif1.0 is not in vif11.0.
-#[must_use]
-pub fn mentions(line: &str, name: &str) -> bool {
-    line.match_indices(name).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        let after = line[at + name.len()..].chars().next();
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
-    })
 }

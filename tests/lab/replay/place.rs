@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use e2e::lab::{Builder, Guest, Iptables, Lab, OUTSIDE};
+use e2e::lab::{Backend, Builder, Guest, Lab, OUTSIDE};
 use e2e::station::Station;
 use e2e::tap::Tap;
 use ruleset::ids::Mac;
@@ -47,8 +47,8 @@ impl Place {
 }
 
 /// The Lab's pool, nothing applied.
-pub(super) fn pool(iptables: Iptables) -> Builder {
-    let lab = Lab::builder(iptables).network("fenced");
+pub(super) fn pool(backend: Backend) -> Builder {
+    let lab = Lab::builder(backend).network("fenced");
     GUESTS.into_iter().fold(lab, |lab, (name, host, number, network)| {
         lab.guest(Guest::new(name, host, number).on(&[network]))
     })
@@ -68,7 +68,7 @@ pub(super) fn places(lab: &Lab) -> Result<Vec<Place>> {
 
 /// The places under one policy, each host with its share.
 pub(super) struct Site<'a> {
-    pub(super) iptables: Iptables,
+    pub(super) backend: Backend,
     pub(super) places: &'a [Place],
     pub(super) hosts: &'a BTreeMap<String, HostPolicy>,
 }
@@ -140,7 +140,7 @@ impl<'a> Site<'a> {
     ) -> bool {
         // AH in IPv6: iptables-legacy looks behind it as the verdict does, nftables takes it for the protocol.
         let behind_ah = matches!(&packet.payload, Payload::Ipv6(ip) if ip.extensions.contains(&51));
-        if behind_ah && matches!(self.iptables, Iptables::Nft) {
+        if behind_ah && matches!(self.backend, Backend::Nft) {
             return false;
         }
         let Some(last) = steps.last().filter(|step| !step.passage.passes()) else {

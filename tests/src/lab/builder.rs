@@ -18,6 +18,7 @@ use xenapi::{Client, ClientConfig, Tls};
 use super::driver::PRIVATE_KEY;
 use super::scratch::Scratch;
 use super::{Iptables, Lab, OUTSIDE, addresses, bridge, ipv4, mac, namespace, station};
+use crate::frame::Mac;
 
 /// Who logs in.
 pub(super) const USER: &str = "root";
@@ -40,6 +41,8 @@ pub struct Guest {
     pub networks: Vec<u8>,
     /// The network whose addresses it has, where that is not the one it is on.
     pub addresses_of: Option<u8>,
+    /// The network whose hardware address it has, where that is not the one it is on.
+    pub mac_of: Option<u8>,
     /// Runs when the Lab is ready.
     pub running: bool,
 }
@@ -54,6 +57,7 @@ impl Guest {
             number,
             networks: vec![0],
             addresses_of: None,
+            mac_of: None,
             running: true,
         }
     }
@@ -70,6 +74,18 @@ impl Guest {
     pub const fn with_addresses_of(mut self, network: u8) -> Self {
         self.addresses_of = Some(network);
         self
+    }
+
+    /// With the hardware address it would have on another network.
+    #[must_use]
+    pub const fn with_mac_of(mut self, network: u8) -> Self {
+        self.mac_of = Some(network);
+        self
+    }
+
+    /// Its hardware address on the `network`-th network.
+    pub(super) fn mac(&self, network: u8) -> Mac {
+        mac(self.mac_of.unwrap_or(network), self.number)
     }
 
     /// With interfaces on these networks, in order.
@@ -322,7 +338,7 @@ impl Builder {
                 .networks
                 .get(usize::from(network))
                 .map_or_else(String::new, |network| network.name.clone()),
-            mac: Some(mac(network, guest.number).to_string()),
+            mac: Some(guest.mac(network).to_string()),
             addresses: addresses(guest.addresses_of.unwrap_or(network), guest.number),
             ..VifConfig::default()
         };
