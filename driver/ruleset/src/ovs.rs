@@ -19,6 +19,7 @@
 //! XAPI locks sends to many is left to XAPI.
 
 mod compile;
+mod dialect;
 mod diff;
 #[cfg(test)]
 mod fixtures;
@@ -28,9 +29,11 @@ pub mod interpret;
 mod parse;
 mod ports;
 mod render;
+mod snapshot;
 pub mod table;
 
 pub use compile::{CompileError, Compiled, compile};
+pub use dialect::{Dialect, InvalidVersion, Lacks, Version};
 pub use diff::{Change, FlowPlan, plan};
 pub use flow::{
     Action, CtMatch, CtState, Destination, Ether, Flow, Key, Masked, Match, OfPort, Register, Vlan,
@@ -38,6 +41,7 @@ pub use flow::{
 pub use host::{HostError, Network, OvsHost, PortKind, SwitchPort, parse_host};
 pub use parse::{Observed, ObservedFlow, ParseError, parse_dump_flows};
 pub use ports::masks;
+pub use snapshot::Switch;
 
 /// The upper half of our cookies, `DWBr`.
 pub const COOKIE: u64 = 0x4457_4272_0000_0000;

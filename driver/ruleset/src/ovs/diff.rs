@@ -5,6 +5,7 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use super::compile::{CompileError, compile};
+use super::dialect::Dialect;
 use super::flow::{Action, Flow, Key};
 use super::host::OvsHost;
 use super::parse::{Observed, ObservedFlow};
@@ -57,6 +58,12 @@ impl FlowPlan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// Input for [`Dialect::write`].
+    #[must_use]
+    pub fn input(&self, dialect: Dialect) -> String {
+        if dialect.bundle { self.bundle() } else { self.ordered() }
     }
 
     /// Input for `ovs-ofctl --bundle add-flows BRIDGE -`: all or nothing, at once.

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::flow::OfPort;
 use crate::ids::{Interface, Mac, VifUuid};
-use json::Table;
+pub(super) use json::Table;
+
+use super::dialect::InvalidVersion;
 
 /// One host's switch. Bridges here are real ones; a fake (VLAN) bridge is a network of its parent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,12 +76,16 @@ pub enum HostError {
     Dangling { bridge: String, port: String },
     #[error("fake bridge {0} has no port of its name with a VLAN tag")]
     FakeBridge(String),
+    #[error("ovs-vsctl did not answer all that was asked")]
+    Incomplete,
+    #[error(transparent)]
+    Version(#[from] InvalidVersion),
 }
 
 /// The columns to ask `ovs-vsctl --format=json --columns=… list` for, and what follows from them.
 impl OvsHost {
     /// Of `Bridge`.
-    pub const BRIDGE_COLUMNS: &'static str = "name,ports";
+    pub const BRIDGE_COLUMNS: &'static str = "name,ports,protocols";
     /// Of `Port`.
     pub const PORT_COLUMNS: &'static str = "_uuid,name,interfaces,tag";
     /// Of `Interface`.
@@ -141,6 +147,15 @@ pub fn parse_host(list_br: &str, bridges: &str, ports: &str, interfaces: &str) -
         Some(name) => Err(HostError::FakeBridge((*name).to_owned())),
         None => Ok(host),
     }
+}
+
+/// What each bridge speaks.
+pub(super) fn protocols(bridges: &Table) -> Result<BTreeMap<Interface, Vec<String>>, HostError> {
+    let one = |bridge: json::Row<'_>| {
+        let name = bridge.text("name")?.parse().map_err(|e| bridge.problem("name", &e))?;
+        Ok((name, bridge.texts("protocols")?))
+    };
+    bridges.rows().map(one).collect()
 }
 
 fn kind(interface: &json::Row<'_>, name: &str, bonded: bool) -> Result<PortKind, HostError> {

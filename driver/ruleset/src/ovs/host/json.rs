@@ -16,7 +16,7 @@ struct Raw {
 }
 
 /// One table.
-pub(super) struct Table {
+pub(in crate::ovs) struct Table {
     name: &'static str,
     raw: Raw,
 }
@@ -28,7 +28,7 @@ pub(super) struct Row<'a> {
 }
 
 impl Table {
-    pub(super) fn parse(name: &'static str, text: &str) -> Result<Self, HostError> {
+    pub(in crate::ovs) fn parse(name: &'static str, text: &str) -> Result<Self, HostError> {
         let problem = |problem: String| HostError::Table { table: name, problem };
         let raw: Raw = serde_json::from_str(text).map_err(|e| problem(e.to_string()))?;
         match raw.data.iter().position(|row| row.len() != raw.headings.len()) {
@@ -94,6 +94,17 @@ impl Row<'_> {
             None => uuid(value).map(|only| vec![only]),
         };
         uuids.ok_or_else(|| self.odd(column))
+    }
+
+    /// A set of texts; a set of one is printed without the brackets.
+    pub(super) fn texts(&self, column: &str) -> Result<Vec<String>, HostError> {
+        let value = self.cell(column)?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let texts = match tagged("set", value) {
+            Some(set) => set.as_array().and_then(|set| set.iter().map(text).collect()),
+            None => text(value).map(|only| vec![only]),
+        };
+        texts.ok_or_else(|| self.odd(column))
     }
 
     pub(super) fn map(&self, column: &str) -> Result<BTreeMap<String, String>, HostError> {
