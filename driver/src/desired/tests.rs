@@ -21,6 +21,7 @@ fn host(inventory: &mut Inventory, name: &str, backend: &str) {
         enabled: true,
         software_version: [("network_backend".to_owned(), backend.to_owned())].into(),
         metrics: Ref::<HostMetrics>::null(),
+        other_config: BTreeMap::new(),
     };
     inventory.hosts.insert(reference(name), host);
 }

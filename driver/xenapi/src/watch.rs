@@ -110,12 +110,24 @@ impl Watch {
     /// [`CallError`]. The cache stays as it was, and the next call goes on, reading everything if it has to. Whoever
     /// calls again should wait a little first.
     pub async fn next(&mut self) -> Result<Changed, CallError> {
+        self.within(self.config.wait).await
+    }
+
+    /// As [`next`](Self::next), but waits for nothing: afterwards the cache is no older than this call.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn refresh(&mut self) -> Result<Changed, CallError> {
+        self.within(Duration::ZERO).await
+    }
+
+    async fn within(&mut self, wait: Duration) -> Result<Changed, CallError> {
         loop {
             if self.position.is_ok() && self.read_at.is_none_or(|at| at.elapsed() >= self.config.full_read) {
                 self.position = Err(FullRead::Due);
             }
             let position = self.position.as_ref().ok();
-            let batch = self.client.event_from(&EventClass::ALL, position, self.config.wait).await?;
+            let batch = self.client.event_from(&EventClass::ALL, position, wait).await?;
             // From here to the end of the turn nothing waits: a dropped call changes all of this or nothing.
             let cache = Arc::make_mut(&mut self.cache);
             if batch.complete {

@@ -144,6 +144,21 @@ impl Client {
     ) -> Result<(), CallError> {
         self.command("network.set_default_locking_mode", vec![network.into(), mode.as_str().into()]).await
     }
+
+    /// Sets one key of `pool.other_config`, whatever it was (`pool.remove_from_other_config`, then
+    /// `pool.add_to_other_config`: XAPI refuses to add a key that is there).
+    ///
+    /// # Errors
+    /// [`CallError`]; between the two calls the key is not there.
+    pub async fn set_pool_other_config(
+        &self,
+        pool: &Ref<Pool>,
+        key: &str,
+        value: &str,
+    ) -> Result<(), CallError> {
+        self.command("pool.remove_from_other_config", vec![pool.into(), key.into()]).await?;
+        self.command("pool.add_to_other_config", vec![pool.into(), key.into(), value.into()]).await
+    }
 }
 
 /// The life of a VM. These return when XAPI is done, which can take minutes:

@@ -25,6 +25,8 @@ pub struct Host {
     pub software_version: BTreeMap<String, String>,
     /// `metrics`: holds whether the host is alive.
     pub metrics: Ref<HostMetrics>,
+    /// `other_config`; XAPI keeps `boot_time` and `agent_start_time` in it.
+    pub other_config: BTreeMap<String, String>,
 }
 
 /// What connects the guests of a host.
@@ -55,6 +57,14 @@ impl Host {
         let field = Some("software_version:network_backend");
         Err(RecordError { class: Self::NAME, reference: Some(self.uuid.to_string()), field, problem })
     }
+
+    /// Which start of dom0 and of its toolstack this is (`boot_time` and `agent_start_time`, which XAPI writes into
+    /// `other_config` when it starts). Means nothing but by comparison.
+    #[must_use]
+    pub fn incarnation(&self) -> String {
+        let of = |key| self.other_config.get(key).map_or("", String::as_str);
+        format!("{} {}", of("boot_time"), of("agent_start_time"))
+    }
 }
 
 impl Record for Host {
@@ -68,6 +78,7 @@ impl Record for Host {
             enabled: fields.bool("enabled")?,
             software_version: fields.map("software_version")?,
             metrics: fields.reference("metrics")?,
+            other_config: fields.map("other_config")?,
         })
     }
 
@@ -80,6 +91,7 @@ impl Record for Host {
             ("enabled", self.enabled.into()),
             ("software_version", map(&self.software_version)),
             ("metrics", text(&self.metrics)),
+            ("other_config", map(&self.other_config)),
         ])
     }
 }

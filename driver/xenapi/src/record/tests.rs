@@ -77,8 +77,9 @@ const HOST: &[(&str, &str)] = &[
         "<struct><member><name>network_backend</name><value>bridge</value></member></struct>",
     ),
     ("metrics", "OpaqueRef:metrics"),
+    ("other_config", EMPTY_MAP),
 ];
-const POOL: &[(&str, &str)] = &[("uuid", UUID), ("master", "OpaqueRef:host")];
+const POOL: &[(&str, &str)] = &[("uuid", UUID), ("master", "OpaqueRef:host"), ("other_config", EMPTY_MAP)];
 const PIF: &[(&str, &str)] = &[
     ("uuid", UUID),
     ("device", "eth0"),
@@ -367,8 +368,9 @@ prop_compose! {
     fn hosts()(
         (uuid, name_label, hostname, address) in (uuids(), texts(), texts(), texts()),
         (enabled, software_version, metrics) in (any::<bool>(), maps(), refs::<HostMetrics>()),
+        other_config in maps(),
     ) -> Host {
-        Host { uuid, name_label, hostname, address, enabled, software_version, metrics }
+        Host { uuid, name_label, hostname, address, enabled, software_version, metrics, other_config }
     }
 }
 
@@ -414,5 +416,7 @@ proptest! {
     fn a_pif_there_and_back(pif in pifs()) { there_and_back(&pif)? }
 
     #[test]
-    fn a_pool_there_and_back(uuid in uuids(), master in refs()) { there_and_back(&Pool { uuid, master })? }
+    fn a_pool_there_and_back(uuid in uuids(), master in refs(), other_config in maps()) {
+        there_and_back(&Pool { uuid, master, other_config })?
+    }
 }

@@ -3,7 +3,12 @@
 use crate::*;
 
 fn pool() -> Value {
-    Value::Struct(vec![("uuid".to_owned(), UUID.into()), ("master".to_owned(), "OpaqueRef:h".into())])
+    let other_config = Value::Struct(vec![("k".to_owned(), "v".into())]);
+    Value::Struct(vec![
+        ("uuid".to_owned(), UUID.into()),
+        ("master".to_owned(), "OpaqueRef:h".into()),
+        ("other_config".to_owned(), other_config),
+    ])
 }
 
 #[tokio::test]
@@ -18,7 +23,11 @@ async fn objects_are_read() {
     })
     .await;
     let client = plain(&server);
-    let expected = Pool { uuid: UUID.parse().unwrap(), master: Ref::new("OpaqueRef:h") };
+    let expected = Pool {
+        uuid: UUID.parse().unwrap(),
+        master: Ref::new("OpaqueRef:h"),
+        other_config: [("k".to_owned(), "v".to_owned())].into(),
+    };
     let reference = client.by_uuid(expected.uuid).await.unwrap();
     assert_eq!(reference, Ref::new("OpaqueRef:p"));
     assert_eq!(client.record(&reference).await.unwrap(), expected);
