@@ -4,10 +4,10 @@ mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ruleset::ids::{GroupId, Interface, Mac};
+use ruleset::ids::{GroupId, Interface, Mac, VifUuid};
 use ruleset::model::Port;
 use ruleset::resolve::{Attachment, HostPolicy, PeerSet, ResolveError, resolve};
-use xenapi::{Backend, DefaultLockingMode, Host, Network, PowerState, Ref, Vif, Vm};
+use xenapi::{Backend, DefaultLockingMode, Host, LockingMode, Network, PowerState, Ref, Vif, Vm};
 
 use crate::intake::inventory::Inventory;
 use crate::intake::policy_file::{PolicyFile, PortSpec};
@@ -19,7 +19,7 @@ pub const GUARDED_KEY: &str = "drawbridge:guarded";
 /// The desired state of a pool.
 #[derive(Debug, Default)]
 pub struct Desired {
-    /// By host; hosts that are not ours to enforce on (Open vSwitch) are not here.
+    /// By host; one that does not say which network back end it has is not here.
     pub hosts: BTreeMap<Ref<Host>, HostDesired>,
     /// VIFs of the policy that have no interface anywhere, with the locking they should have until they come back.
     pub idle: Vec<VifLocking>,
@@ -28,12 +28,16 @@ pub struct Desired {
 }
 
 /// The desired state of a host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HostDesired {
+    /// How it switches packets, as it says now.
+    pub backend: Backend,
     /// For the rules.
     pub policy: HostPolicy,
     /// For XAPI's own VIF locking.
     pub locking: Vec<VifLocking>,
+    /// VIFs that XAPI's own locking stands for and that are no ports of the policy, with the names they may have there.
+    pub locked: BTreeMap<VifUuid, [String; 2]>,
 }
 
 impl HostDesired {
@@ -115,27 +119,50 @@ pub fn desired(
         lockings.push(locking);
     }
     let mut hosts = BTreeMap::new();
+    let mut locked = locked_by_others(inventory, &seen);
     for (reference, host) in &inventory.hosts {
-        let (attachments, locking) = attachments.remove(reference).unwrap_or_default();
+        let (attachments, mut locking) = attachments.remove(reference).unwrap_or_default();
         match host.backend() {
-            Ok(Backend::Bridge) => {
+            Ok(backend) => {
+                if backend == Backend::OpenVSwitch {
+                    for (vif, attachment) in locking.iter_mut().zip(&attachments) {
+                        vif.wanted = locking::wanted_on_switch(&attachment.port);
+                    }
+                }
                 let policy = resolve(&policy, &live, attachments, guarded.clone())?;
-                hosts.insert(reference.clone(), HostDesired { policy, locking });
+                let locked = locked.remove(reference).unwrap_or_default();
+                hosts.insert(reference.clone(), HostDesired { backend, policy, locking, locked });
             }
-            Ok(Backend::OpenVSwitch) if attachments.is_empty() => {}
-            Ok(Backend::OpenVSwitch) => problems.push(Problem {
+            Err(error) => problems.push(Problem {
                 subject: format!("host {}", host.name_label),
                 vm: None,
-                message: format!(
-                    "its network back end is Open vSwitch, which this version cannot filter: {} ports of the policy \
-                     are not enforced there",
-                    attachments.len()
-                ),
+                message: error.to_string(),
             }),
-            Err(error) => problems.push(Problem { subject: format!("host {}", host.name_label), vm: None, message: error.to_string() }),
         }
     }
     Ok(Desired { hosts, idle, problems })
+}
+
+/// By host, the VIFs that XAPI has locked, but for those the policy describes.
+fn locked_by_others(
+    inventory: &Inventory,
+    described: &BTreeSet<Ref<Vif>>,
+) -> BTreeMap<Ref<Host>, BTreeMap<VifUuid, [String; 2]>> {
+    let mut locked: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for (reference, vif) in &inventory.vifs {
+        let is_locked = vif.locking_mode == LockingMode::Locked && vif.currently_attached;
+        let Some(vm) = inventory.vms.get(&vif.vm).filter(|_| is_locked && !described.contains(reference))
+        else {
+            continue;
+        };
+        if let (Some(host), Some(domid), Ok(uuid)) =
+            (vm.resident_on.non_null(), vm.domid, vif.uuid.to_string().parse())
+        {
+            let names = ["vif", "tap"].map(|kind| format!("{kind}{domid}.{}", vif.device));
+            locked.entry(host.clone()).or_default().insert(uuid, names);
+        }
+    }
+    locked
 }
 
 fn about(spec: &PortSpec, message: &str) -> Problem {

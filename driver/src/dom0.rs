@@ -1,11 +1,14 @@
 //! The plugin in a host's dom0, called through XAPI. It makes no choices: what it sends was decided elsewhere.
 
+mod switch;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use drawbridge_wire::call::{self, Function};
 use drawbridge_wire::{Code, EncodeError, Invocation, Reply, ReplyError, Signer, signed_calls};
 use ruleset::iptables::{Observed, ParseError, parse_save};
 use ruleset::model::Family;
+use ruleset::ovs::{self, HostError, Lacks};
 use xenapi::{CallError, Client, Host, Ref};
 
 /// A host's dom0.
@@ -39,6 +42,14 @@ pub enum Dom0Error {
     Exit { program: Function, code: i32, stderr: String },
     #[error("what iptables-save said cannot be understood")]
     Parse(#[from] ParseError),
+    #[error("what ovs-vsctl said cannot be understood")]
+    Switch(#[from] HostError),
+    #[error("what ovs-ofctl dump-flows said cannot be understood")]
+    Flows(#[from] ovs::ParseError),
+    #[error("the host cannot enforce flows")]
+    Lacks(#[from] Lacks),
+    #[error("the host's switch does not answer; do ovs-vswitchd and ovsdb-server run there? ({stderr})")]
+    SwitchDown { stderr: String },
 }
 
 impl Dom0Error {
@@ -57,7 +68,8 @@ impl Dom0Error {
     #[must_use]
     pub fn is_overtaken(&self) -> bool {
         let Self::Call(CallError::Api(error)) = self else { return false };
-        [Code::StaleGeneration, Code::Busy].iter().any(|code| error.code == code.as_str())
+        // A bridge can go with its last VIF, between two questions.
+        [Code::StaleGeneration, Code::Busy, Code::NoSuchBridge].iter().any(|code| error.code == code.as_str())
     }
 }
 

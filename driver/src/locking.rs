@@ -33,6 +33,9 @@ pub enum Locking {
         /// `ipv6_allowed`
         ipv6: Vec<String>,
     },
+    /// On the bridge, in whatever mode: the switch's flows check all that XAPI's locking would. A VIF that is off the bridge
+    /// comes back `locked`, so that until its flows know its new port XAPI's own let next to nothing out.
+    OnSwitch,
     /// What the network says: where that is `disabled`, the VIF is off the bridge.
     NetworkDefault,
 }
@@ -58,6 +61,16 @@ pub fn wanted(port: &Port) -> Locking {
         }
     }
     Locking::Locked { ipv4: canonical(&ipv4), ipv6: canonical(&ipv6) }
+}
+
+/// The locking that fits a port on an Open vSwitch host. Setting a mode takes the port off the switch and puts it back under
+/// another number, so it is left alone wherever it does no harm.
+#[must_use]
+pub fn wanted_on_switch(port: &Port) -> Locking {
+    match port.security {
+        PortSecurity::On => Locking::OnSwitch,
+        PortSecurity::Off => Locking::Open,
+    }
 }
 
 /// Addresses in one spelling, sorted; what is no address stays as it is and so differs from any that is.
@@ -98,6 +111,10 @@ impl VifLocking {
                 }
                 LockingMode::NetworkDefault | LockingMode::Disabled => {}
             },
+            Locking::OnSwitch if mode == LockingMode::Disabled => {
+                steps.push(Step::Mode(LockingMode::Locked));
+            }
+            Locking::OnSwitch => {}
             Locking::Open if mode == LockingMode::Unlocked => {}
             Locking::Open => steps.push(Step::Mode(LockingMode::Unlocked)),
             Locking::Locked { ipv4, ipv6 } => {

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use ruleset::ids::Interface;
 use ruleset::iptables::Change;
 use ruleset::model::Family;
+use ruleset::ovs;
 use serde::Serialize;
 
 use crate::desired::Problem;
@@ -35,7 +37,7 @@ pub struct HostReport {
     /// Guests' ports that are enforced there.
     pub ports: usize,
     /// Changes to rules, made or planned.
-    pub changes: Vec<FamilyChange>,
+    pub changes: Vec<HostChange>,
     /// Changes to VIF locking, made or planned.
     pub locking: Vec<String>,
     /// What is wrong there and not ours to change.
@@ -65,14 +67,35 @@ pub struct Quarantined {
     pub reason: String,
 }
 
-/// A change and the address family it belongs to.
+/// A change, and where.
 #[derive(Debug, Serialize)]
-pub struct FamilyChange {
-    /// `ipv4` or `ipv6`.
-    pub family: Family,
-    /// The change.
-    #[serde(flatten)]
-    pub change: Change,
+#[serde(untagged)]
+pub enum HostChange {
+    /// On a Linux bridge host.
+    Rules {
+        /// `ipv4` or `ipv6`.
+        family: Family,
+        /// The change.
+        #[serde(flatten)]
+        change: Change,
+    },
+    /// On an Open vSwitch host.
+    Flows {
+        /// The real bridge.
+        bridge: Interface,
+        /// The change.
+        #[serde(flatten)]
+        change: Box<ovs::Change>,
+    },
+}
+
+impl fmt::Display for HostChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rules { family, change } => write!(f, "{family} {change}"),
+            Self::Flows { bridge, change } => write!(f, "{bridge} {change}"),
+        }
+    }
 }
 
 /// What became of a host.
@@ -166,8 +189,8 @@ impl HostReport {
         }
         writeln!(f)?;
         if details {
-            for FamilyChange { family, change } in changes {
-                writeln!(f, "  {family} {change}")?;
+            for change in changes {
+                writeln!(f, "  {change}")?;
             }
         }
         for change in locking {

@@ -62,7 +62,7 @@ fn guest(inventory: &mut Inventory, key: &str, name: &str, host: &str, domid: u3
         network: reference("lan"),
         vm: reference(key),
         currently_attached: true,
-        locking_mode: xenapi::LockingMode::NetworkDefault,
+        locking_mode: LockingMode::NetworkDefault,
         ipv4_allowed: Vec::new(),
         ipv6_allowed: Vec::new(),
         other_config: BTreeMap::new(),
@@ -161,9 +161,7 @@ fn what_cannot_be_bound_is_told_and_the_rest_is_enforced() {
     };
     sriov.pifs.insert(reference("p"), pif);
     sriov.networks.get_mut(&reference("lan")).unwrap().pifs.push(reference("p"));
-    let mut vswitch = pool();
-    let version = &mut vswitch.hosts.get_mut(&reference("h1")).unwrap().software_version;
-    version.insert("network_backend".to_owned(), "openvswitch".to_owned());
+    let unheard = with_backend("p4");
     let unknown = POLICY.replace("vm = \"web\"", "vm = \"wub\"");
     let device = POLICY.replacen("device = 0", "device = 3", 1);
     let guarded = format!("guarded_networks = [\"nowhere\"]\n{POLICY}");
@@ -173,7 +171,7 @@ fn what_cannot_be_bound_is_told_and_the_rest_is_enforced() {
         (device.as_str(), &pool(), "no VIF of this device", 1),
         (POLICY, &ambiguous, "several VMs", 1),
         (POLICY, &sriov, "SR-IOV", 0),
-        (POLICY, &vswitch, "Open vSwitch", 1),
+        (POLICY, &unheard, "p4", 1),
         (guarded.as_str(), &pool(), "no network of this name", 2),
     ] {
         let desired = bound(text, inventory);
@@ -186,6 +184,53 @@ fn what_cannot_be_bound_is_told_and_the_rest_is_enforced() {
         assert_eq!(ports, enforced, "{words}");
     }
     assert!(bound(POLICY, &snapshot).problems.is_empty(), "a snapshot has the same name and is no guest");
+}
+
+/// The pool, with this network back end on `h1`.
+fn with_backend(name: &str) -> Inventory {
+    let mut inventory = pool();
+    let version = &mut inventory.hosts.get_mut(&reference("h1")).unwrap().software_version;
+    version.insert("network_backend".to_owned(), name.to_owned());
+    inventory
+}
+
+#[test]
+fn each_host_has_the_back_end_it_says_now() {
+    for (name, backend) in [("bridge", Backend::Bridge), ("openvswitch", Backend::OpenVSwitch)] {
+        let desired = bound(POLICY, &with_backend(name));
+        assert_eq!(desired.problems, []);
+        assert_eq!(desired.hosts[&reference("h1")].backend, backend);
+        assert_eq!(desired.hosts[&reference("h2")].backend, Backend::Bridge);
+        // Who is a member does not depend on it.
+        assert_eq!(members(&desired), ["10.0.0.1/32"]);
+    }
+}
+
+#[test]
+fn on_a_switch_a_vif_is_left_on_its_bridge_as_it_is() {
+    let wanted = |inventory: &Inventory, host: &str| {
+        let desired = bound(POLICY, inventory);
+        desired.hosts[&reference(host)].locking[0].wanted.clone()
+    };
+    let inventory = with_backend("openvswitch");
+    assert_eq!(wanted(&inventory, "h1"), Locking::OnSwitch);
+    assert!(matches!(wanted(&inventory, "h2"), Locking::Locked { .. }));
+}
+
+#[test]
+fn vifs_that_xapi_locks_are_known_where_they_are_no_ports() {
+    let mut inventory = with_backend("openvswitch");
+    guest(&mut inventory, "c", "other", "h1", 9);
+    for vif in inventory.vifs.values_mut() {
+        vif.locking_mode = LockingMode::Locked;
+    }
+    let uuid = inventory.vifs[&reference("c")].uuid.to_string();
+    let desired = bound(POLICY, &inventory);
+    let locked = &desired.hosts[&reference("h1")].locked;
+    let names = ["vif9.0".to_owned(), "tap9.0".to_owned()];
+    assert_eq!(*locked, BTreeMap::from([(uuid.parse().unwrap(), names)]));
+    inventory.vifs.get_mut(&reference("c")).unwrap().currently_attached = false;
+    assert!(bound(POLICY, &inventory).hosts[&reference("h1")].locked.is_empty());
 }
 
 #[test]

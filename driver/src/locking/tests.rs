@@ -98,3 +98,23 @@ fn what_is_not_used_is_locked_again() {
     assert_eq!(steps(LockingMode::NetworkDefault), []);
     assert_eq!(steps(LockingMode::Disabled), []);
 }
+
+/// Each change of mode takes the port off the switch for a moment and gives it another number.
+#[test]
+fn on_a_switch_only_what_is_off_the_bridge_is_touched() {
+    use LockingMode::{Disabled, Locked, NetworkDefault, Unlocked};
+    let mut port = port();
+    let steps = |port: &Port, mode, default_is_disabled| {
+        let (reference, name, wanted) = (Ref::new("r"), String::new(), wanted_on_switch(port));
+        VifLocking { reference, name, wanted, found: vif(mode, &[], &[]), default_is_disabled }.steps()
+    };
+    for mode in [NetworkDefault, Locked, Unlocked] {
+        assert_eq!(steps(&port, mode, false), []);
+    }
+    for (mode, default_is_disabled) in [(NetworkDefault, true), (Disabled, false)] {
+        assert_eq!(steps(&port, mode, default_is_disabled), [Step::Mode(Locked)]);
+    }
+    port.security = PortSecurity::Off;
+    assert_eq!(steps(&port, Locked, false), [Step::Mode(Unlocked)]);
+    assert_eq!(steps(&port, NetworkDefault, false), []);
+}

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fmt::Write as _;
 
+use serde::ser::SerializeMap as _;
+
 use super::compile::{CompileError, compile};
 use super::dialect::Dialect;
 use super::flow::{Action, Flow, Key};
@@ -28,6 +30,26 @@ pub enum Change {
     },
     /// A flow goes.
     Remove(ObservedFlow),
+}
+
+impl serde::Serialize for Change {
+    /// As a map: what kind of change, the flow, and what it did before.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (change, flow, was) = match self {
+            Self::Add(flow) => ("add-flow", flow, None),
+            Self::Replace { old, new } => {
+                ("replace-flow", new, Some(super::render::Actions(&old.flow.actions).to_string()))
+            }
+            Self::Remove(old) => ("remove-flow", &old.flow, None),
+        };
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("change", change)?;
+        map.serialize_entry("flow", &flow.to_string())?;
+        if let Some(was) = was {
+            map.serialize_entry("was", &was)?;
+        }
+        map.end()
+    }
 }
 
 impl fmt::Display for Change {
