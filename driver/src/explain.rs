@@ -30,7 +30,7 @@ pub struct Question {
     pub to: String,
     /// What the packet is.
     pub probe: Probe,
-    /// Whether the hosts' installed chains are asked, too.
+    /// Whether the hosts' installed rules are asked, too.
     pub live: bool,
 }
 
@@ -56,7 +56,7 @@ pub struct FamilyAnswer {
     pub allowed: bool,
     /// What decides, side by side: the sender's, then, if it passes that, the receiver's.
     pub sides: Vec<Side>,
-    /// What the hosts' chains say; empty if they were not asked.
+    /// What the hosts' rules say; empty if they were not asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub live: Vec<live::LiveAnswer>,
 }

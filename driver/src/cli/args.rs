@@ -108,7 +108,7 @@ pub(super) struct Explain {
     pub to: String,
     /// The packet: tcp/22, udp/53, icmp, icmp/3/4, gre, 47.
     pub packet: Probe,
-    /// Ask the hosts' installed chains, too, and say whether they agree with the policy.
+    /// Ask the hosts' installed rules, too, and say whether they agree with the policy.
     #[arg(long)]
     pub live: bool,
     /// The policy file.

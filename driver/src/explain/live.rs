@@ -1,12 +1,16 @@
-//! What a host's installed chains do with a packet, read back and walked.
+//! What a host's installed rules do with a packet, read back and walked.
+
+mod chains;
+mod flows;
 
 use std::fmt;
 
-use ruleset::iptables::interpret::{Conntrack, Fate, InterpretError, Transit, traverse};
-use ruleset::iptables::{CtDirection, CtStates, Table};
+use ruleset::ids::Interface;
 use ruleset::model::Family;
 use ruleset::packet::Packet;
+use ruleset::{iptables, ovs};
 use serde::Serialize;
+use xenapi::Backend;
 
 use super::{Hop, judge};
 use crate::desired::Desired;
@@ -19,7 +23,7 @@ use crate::run::Pool;
 pub struct LiveAnswer {
     /// The host.
     pub host: String,
-    /// Whether its chains let the packet pass.
+    /// Whether its rules let the packet pass.
     pub allowed: bool,
     /// Whether that is what the policy says.
     pub agrees: bool,
@@ -27,20 +31,29 @@ pub struct LiveAnswer {
     pub steps: Vec<String>,
 }
 
-/// Why a host's chains give no answer.
+/// Why a host's rules give no answer.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says it")]
 pub enum LiveError {
-    #[error("it is not in the pool any more, or not filtered by this version")]
+    #[error("it is not in the pool any more, or does not say which network back end it has")]
     NoHost,
-    #[error("reading its chains")]
+    #[error("reading its rules")]
     Read(#[from] Dom0Error),
     #[error("its chains cannot be followed")]
-    Interpret(#[from] InterpretError),
+    Chains(#[from] iptables::interpret::InterpretError),
+    #[error("its flows cannot be followed")]
+    Flows(#[from] ovs::interpret::InterpretError),
+    #[error("its switch has no bridge {0}")]
+    NoBridge(Interface),
+    #[error("its switch has no port {0}")]
+    NoPort(String),
 }
 
-/// A port of a bridge that is no guest's.
-const UPLINK: &str = "uplink";
+/// What a host's rules do with a packet.
+struct Fate {
+    allowed: bool,
+    steps: Vec<String>,
+}
 
 pub(super) async fn ask(
     pool: &Pool,
@@ -52,29 +65,14 @@ pub(super) async fn ask(
 ) -> Result<LiveAnswer, LiveError> {
     let place = hop.place().ok_or(LiveError::NoHost)?;
     let host = inventory.hosts.get(&place.host).ok_or(LiveError::NoHost)?;
+    let backend = desired.hosts.get(&place.host).ok_or(LiveError::NoHost)?.backend;
     let dom0 =
         Dom0 { client: &pool.client, signer: &pool.signer, host: &place.host, uuid: host.uuid.to_string() };
-    let observed = dom0.observe(family).await?;
-    let transit = Transit {
-        packet,
-        bridge: place.bridge.as_str(),
-        input: hop.from.map_or(UPLINK, |place| &place.interface),
-        output: Some(hop.to.map_or(UPLINK, |place| &place.interface)),
-        for_dom0: false,
-        conntrack: Conntrack::Some { state: CtStates::NEW, direction: CtDirection::Original, mark: 0 },
-    };
-    let outcome = traverse(&observed, Table::Filter, &transit)?;
-    let allowed = match outcome.fate {
-        Fate::Accepted => true,
-        // Our chains decide about every bridged packet once they stand. Where they do not stand we are not in its way.
-        Fate::NotDecided => observed.is_empty(),
-        Fate::Dropped => false,
+    let Fate { allowed, steps } = match backend {
+        Backend::Bridge => chains::walk(&dom0, place, hop, packet, family).await?,
+        Backend::OpenVSwitch => flows::walk(&dom0, place, hop, packet).await?,
     };
     let wanted = judge(std::slice::from_ref(hop), desired, packet).iter().all(|side| side.passes);
-    let step = |step: &ruleset::iptables::interpret::Step<'_>| {
-        format!("{}: {}", step.chain.map_or("FORWARD", |chain| chain.as_str()), step.rule)
-    };
-    let steps = outcome.steps.iter().map(step).collect();
     Ok(LiveAnswer { host: host.name_label.clone(), allowed, agrees: allowed == wanted, steps })
 }
 
@@ -84,7 +82,7 @@ impl fmt::Display for LiveAnswer {
         let word = if *allowed { "allowed" } else { "refused" };
         let agreement =
             if *agrees { "as the policy says" } else { "THE POLICY SAYS OTHERWISE: run `drawbridge plan`" };
-        writeln!(f, "  {host}, installed chains: {word}, {agreement}")?;
+        writeln!(f, "  {host}, installed rules: {word}, {agreement}")?;
         steps.iter().try_for_each(|step| writeln!(f, "    {step}"))
     }
 }

@@ -81,6 +81,14 @@ impl<'a> Tables<'a> {
     /// # Errors
     /// [`InterpretError`]
     pub fn send(&self, arrival: Arrival<'_>) -> Result<Outcome, InterpretError> {
+        self.trace(arrival).map(|(outcome, _)| outcome)
+    }
+
+    /// The same, with the flows that matched, in order.
+    ///
+    /// # Errors
+    /// [`InterpretError`]
+    pub fn trace(&self, arrival: Arrival<'_>) -> Result<(Outcome, Vec<&'a Flow>), InterpretError> {
         let mut walk = Walk {
             tables: self,
             arrival,
@@ -88,29 +96,31 @@ impl<'a> Tables<'a> {
             registers: [0; 16],
             tracked: None,
             outcome: Outcome::default(),
+            steps: Vec::new(),
             resubmits: 0,
             depth: 0,
         };
         if !walk.table(table::HOOK)? {
             walk.outcome.normal = true;
         }
-        Ok(walk.outcome)
+        Ok((walk.outcome, walk.steps))
     }
 }
 
-struct Walk<'a, 'p> {
-    tables: &'a Tables<'a>,
+struct Walk<'a, 't, 'p> {
+    tables: &'t Tables<'a>,
     arrival: Arrival<'p>,
     vlan: Option<u16>,
     registers: [u32; 16],
     /// State and mark, after connection tracking.
     tracked: Option<(CtState, u32)>,
     outcome: Outcome,
+    steps: Vec<&'a Flow>,
     resubmits: usize,
     depth: usize,
 }
 
-impl<'a> Walk<'a, '_> {
+impl<'a> Walk<'a, '_, '_> {
     /// Whether a flow matched.
     fn table(&mut self, table: u8) -> Result<bool, InterpretError> {
         self.resubmits += 1;
@@ -122,6 +132,7 @@ impl<'a> Walk<'a, '_> {
         if self.depth > MOST_DEPTH {
             return Err(InterpretError::Depth(MOST_DEPTH));
         }
+        self.steps.push(flow);
         for action in &flow.actions {
             self.act(action)?;
         }
