@@ -1,5 +1,7 @@
 //! XAPI's calls: the table of all methods, and what every call passes before it is carried out.
 
+mod event;
+mod host;
 mod plugin;
 mod record;
 mod session;
@@ -40,6 +42,17 @@ impl Call {
             Value::Bool(value) => Ok(*value),
             other => Err(type_error("bool", other)),
         }
+    }
+
+    /// A float; as in XAPI a whole number will do, and text that says one.
+    fn seconds(&self, index: usize) -> Result<f64, ApiError> {
+        let number = match self.arg(index) {
+            Value::Double(seconds) => Some(*seconds),
+            Value::Int(seconds) => seconds.to_string().parse().ok(),
+            Value::String(seconds) => seconds.parse().ok(),
+            _ => None,
+        };
+        number.ok_or_else(|| type_error("float", self.arg(index)))
     }
 
     /// A set of strings.
@@ -128,10 +141,12 @@ static METHODS: LazyLock<BTreeMap<String, Method>> = LazyLock::new(|| {
         record::register(&mut methods, class);
     }
     session::register(&mut methods);
+    host::register(&mut methods);
     vm::register(&mut methods);
     vif::register(&mut methods);
     plugin::register(&mut methods);
     task::register(&mut methods);
+    event::register(&mut methods);
     methods.0
 });
 
@@ -214,9 +229,10 @@ fn check_session(pool: &Pool, host: &str, session: &str) -> Result<Role, ApiErro
 }
 
 fn refuse_on_slave(pool: &Pool, host: &str) -> Result<(), ApiError> {
-    if host == pool.master {
+    let master = pool.master();
+    if host == master {
         return Ok(());
     }
-    let address = pool.db().get(Class::Host, &pool.master)?.text("address").to_owned();
+    let address = pool.db().get(Class::Host, &master)?.text("address").to_owned();
     Err(ApiError::new("HOST_IS_SLAVE", [address]))
 }

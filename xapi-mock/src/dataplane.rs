@@ -212,6 +212,33 @@ pub trait DataPlane: Send + Sync {
     /// The system refused, or there is no such VIF.
     fn set_locking(&self, vm_uuid: &str, port: &VifPort) -> io::Result<()>;
 
+    /// Makes a second domain for a VM, the receiving one of a migration: its VIFs stand on their bridges while the guest
+    /// still runs in the first.
+    ///
+    /// # Errors
+    /// The system refused, or the VM has no domain; nothing new is left.
+    fn receive_domain(&self, host: &str, vm_uuid: &str, ports: &[VifPort]) -> io::Result<()>;
+
+    /// Ends a migration: the guest stops in the first domain and goes on in the one that
+    /// [`receive_domain`](Self::receive_domain) made; then the first is removed.
+    ///
+    /// # Errors
+    /// The system refused, or there are no two domains.
+    fn hand_over(&self, vm_uuid: &str) -> io::Result<()>;
+
+    /// Removes what [`receive_domain`](Self::receive_domain) made; the guest stays where it is.
+    ///
+    /// # Errors
+    /// The system refused.
+    fn refuse_domain(&self, vm_uuid: &str) -> io::Result<()>;
+
+    /// What a reboot of a host's dom0 leaves of it: bridges, the firewall as shipped, and its files but for `/run`.
+    /// Domains on it are gone, programs in it killed.
+    ///
+    /// # Errors
+    /// No such host, or the system refused.
+    fn reset_host(&self, host: &str) -> io::Result<()>;
+
     /// The names in the host's `/etc/xapi.d/plugins`; none if there is no such directory.
     ///
     /// # Errors

@@ -1,5 +1,9 @@
 //! Domains: what a running VM is on its host, in the records and in the data plane.
 
+mod migrate;
+
+use drawbridge_wire::xmlrpc::Value;
+
 use crate::dataplane::{Locking, VifPort};
 use crate::db::Db;
 use crate::error::ApiError;
@@ -8,18 +12,26 @@ use crate::inventory::Addressing;
 use crate::pool::Pool;
 use crate::schema::{Class, NULL_REF};
 
+pub(crate) use migrate::migrate;
+
 /// Sets where a VM runs: a host and a domid, or nowhere.
 fn set_residence(db: &mut Db, vm: &str, residence: Option<(&str, u32)>) {
+    let (host, domid) = match residence {
+        Some((host, domid)) => (host, i64::from(domid)),
+        None => (NULL_REF, -1),
+    };
+    move_residence(db, vm, host);
+    db.update(Class::Vm, vm, |record| record.set("domid", Value::Int(domid)));
+}
+
+/// `VM.atomic_set_resident_on`
+fn move_residence(db: &mut Db, vm: &str, host: &str) {
     let old = db.get(Class::Vm, vm).map(|record| record.text("resident_on").to_owned()).unwrap_or_default();
     db.update(Class::Host, &old, |host| host.remove("resident_VMs", vm));
-    let (host, domid) = match residence {
-        Some((host, domid)) => (host, domid.to_string()),
-        None => (NULL_REF, "-1".to_owned()),
-    };
     db.update(Class::Host, host, |host| host.insert("resident_VMs", vm));
     db.update(Class::Vm, vm, |record| {
         record.set("resident_on", host);
-        record.set("domid", domid);
+        record.set("scheduled_to_be_resident_on", NULL_REF);
     });
 }
 
@@ -124,12 +136,7 @@ pub(crate) fn start(
 pub(crate) fn halt(pool: &Pool, vm: &str) -> Result<(), ApiError> {
     let uuid = uuid(&pool.db(), vm)?;
     pool.data_plane.destroy_domain(&uuid)?;
-    let mut db = pool.db();
-    set_state(&mut db, vm, "Halted");
-    set_residence(&mut db, vm, None);
-    for vif in db.vifs_of(vm) {
-        db.update(Class::Vif, &vif, |vif| vif.set("currently_attached", false));
-    }
+    set_halted(&mut pool.db(), vm);
     Ok(())
 }
 
@@ -143,6 +150,27 @@ pub(crate) fn suspend(pool: &Pool, vm: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// What a host's xapi notes when it starts: of the VMs that ran there none does.
+pub(crate) fn reset_residents(pool: &Pool, host: &str) {
+    let mut db = pool.db();
+    let residents: Vec<_> = db
+        .all(Class::Vm)
+        .filter(|(_, vm)| vm.text("resident_on") == host && !vm.flag("is_control_domain"))
+        .map(|(vm, _)| vm.clone())
+        .collect();
+    for vm in residents {
+        set_halted(&mut db, &vm);
+    }
+}
+
+fn set_halted(db: &mut Db, vm: &str) {
+    set_state(db, vm, "Halted");
+    set_residence(db, vm, None);
+    for vif in db.vifs_of(vm) {
+        db.update(Class::Vif, &vif, |vif| vif.set("currently_attached", false));
+    }
+}
+
 /// A new domain on the same host, running. The VM is Halted if that fails.
 pub(crate) fn reboot(pool: &Pool, vm: &str) -> Result<(), ApiError> {
     let (uuid, host) = {
@@ -153,6 +181,8 @@ pub(crate) fn reboot(pool: &Pool, vm: &str) -> Result<(), ApiError> {
     // Before anything is touched: a host that does not answer reboots nothing.
     pool.reach(&host)?;
     pool.data_plane.destroy_domain(&uuid)?;
+    // For a moment there is no domain, whatever the power state says.
+    pool.db().update(Class::Vm, vm, |record| record.set("domid", Value::Int(-1)));
     start(pool, vm, &host, false, false).inspect_err(|_| {
         if let Err(error) = halt(pool, vm) {
             tracing::error!(?error, "a VM that did not come up again cannot be halted");

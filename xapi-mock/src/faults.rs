@@ -63,6 +63,22 @@ pub enum Fault {
         #[serde(default = "once")]
         times: u32,
     },
+    /// A migration does not go as it should, when the receiving domain stands and the guest still runs in the first.
+    Migration {
+        /// What happens.
+        action: MigrationFault,
+        /// How often.
+        #[serde(default = "once")]
+        times: u32,
+    },
+    /// An answer to `event.from` says less, or more, than happened. XAPI's do, by themselves.
+    Events {
+        /// What is wrong with it.
+        trap: EventTrap,
+        /// How often.
+        #[serde(default = "once")]
+        times: u32,
+    },
     /// Everything works again; plugins that hang end as if killed.
     Clear,
 }
@@ -91,6 +107,32 @@ pub enum PluginFault {
     Hang,
     /// It is killed (SIGKILL) before it has written anything.
     Die,
+}
+
+/// How a migration goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MigrationFault {
+    /// It goes no further until [`Fault::Clear`], then it does. Both domains exist meanwhile.
+    Hold,
+    /// The receiving domain is removed; the guest goes on where it was.
+    Fail,
+    /// The guest is gone with both domains: the VM is halted.
+    Lose,
+}
+
+/// What an answer to `event.from` may be like. It happens to the next answer that has something to be spoilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventTrap {
+    /// Deletions are not told: a table remembers some hundred only.
+    DropDeletions,
+    /// Every event stands twice.
+    Duplicate,
+    /// Deletions first, and all the rest the other way round.
+    Reverse,
+    /// The token is before the one asked with, as after a restore of the database.
+    TokenBack,
 }
 
 /// The faults in force. Cloned, it is still the same.
@@ -131,7 +173,11 @@ impl Faults {
                 *state = State { hanging_epoch, ..State::default() };
                 self.0.changed.notify_all();
             }
-            Fault::Cut { .. } | Fault::Refuse { .. } | Fault::Plugin { .. } => state.pending.push(fault),
+            Fault::Cut { .. }
+            | Fault::Refuse { .. }
+            | Fault::Plugin { .. }
+            | Fault::Migration { .. }
+            | Fault::Events { .. } => state.pending.push(fault),
         }
     }
 
@@ -174,6 +220,23 @@ impl Faults {
         })
     }
 
+    pub(crate) fn take_migration(&self) -> Option<MigrationFault> {
+        self.take(|fault| match fault {
+            Fault::Migration { action, times } => Some((times, *action)),
+            _ => None,
+        })
+    }
+
+    /// A trap for an answer that has events, deletions among them or not.
+    pub(crate) fn take_event_trap(&self, deletions: bool) -> Option<EventTrap> {
+        self.take(|fault| match fault {
+            Fault::Events { trap, times } if deletions || *trap != EventTrap::DropDeletions => {
+                Some((times, *trap))
+            }
+            _ => None,
+        })
+    }
+
     /// The first pending fault that `pick` knows: one of its times is used up.
     fn take<T>(&self, mut pick: impl FnMut(&mut Fault) -> Option<(&mut u32, T)>) -> Option<T> {
         let mut state = self.state();
@@ -196,7 +259,11 @@ impl Fault {
     const fn used_up(&self) -> bool {
         matches!(
             self,
-            Self::Cut { times: 0, .. } | Self::Refuse { times: 0, .. } | Self::Plugin { times: 0, .. }
+            Self::Cut { times: 0, .. }
+                | Self::Refuse { times: 0, .. }
+                | Self::Plugin { times: 0, .. }
+                | Self::Migration { times: 0, .. }
+                | Self::Events { times: 0, .. }
         )
     }
 }

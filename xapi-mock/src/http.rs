@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use drawbridge_wire::xmlrpc::{Response, Value, decode_call, encode_response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -14,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::calls::{Answer, dispatch};
 use crate::faults::{Fault, HostState};
 use crate::pool::Pool;
+use crate::rpc;
 
 /// `max_header_length_tcp`, bytes.
 const MAX_HEAD: usize = 1024;
@@ -42,8 +42,13 @@ pub(crate) async fn serve(listener: std::net::TcpListener, host: Arc<Host>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let host = Arc::clone(&host);
+                let mut cut = host.pool.cut_of(&host.reference);
                 connections.spawn(async move {
-                    if let Err(error) = welcome(stream, peer, &host).await {
+                    let ended = tokio::select! {
+                        ended = welcome(stream, peer, &host) => ended,
+                        _ = cut.changed() => Err(io::ErrorKind::ConnectionAborted.into()),
+                    };
+                    if let Err(error) = ended {
                         tracing::debug!(host = host.name, %peer, %error, "connection ended");
                     }
                 });
@@ -94,6 +99,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         }
         let keep_alive = request.keep_alive;
         let Some(reply) = answer(request, peer, host).await else { return Ok(()) };
+        if host.pool.faults.host(&host.name) != HostState::Online {
+            return Ok(());
+        }
         let keep_alive = keep_alive && reply.status == "200 OK";
         write_reply(&mut stream, &reply, keep_alive).await?;
         if !keep_alive {
@@ -206,7 +214,7 @@ async fn write_reply<S: AsyncWrite + Unpin>(
 async fn answer(request: Request, peer: SocketAddr, host: &Host) -> Option<Reply> {
     match request.method.as_str() {
         "POST" if request.path == "/mock/fault" => Some(inject(&request.body, peer, host)),
-        "POST" => rpc(&request.body, host).await,
+        "POST" => call(&request, host).await,
         "GET" => Some(Reply::error("403 Forbidden")),
         _ => Some(Reply::error("501 Method Not Implemented")),
     }
@@ -231,9 +239,10 @@ fn inject(body: &[u8], peer: SocketAddr, host: &Host) -> Reply {
 }
 
 /// A call, carried out on a thread of its own: as in XAPI it goes on when the client goes away.
-async fn rpc(body: &[u8], host: &Host) -> Option<Reply> {
-    let call = std::str::from_utf8(body).ok().and_then(|text| decode_call(text).ok());
-    let Some(call) = call else { return Some(Reply::error("500 Internal Server Error")) };
+async fn call(request: &Request, host: &Host) -> Option<Reply> {
+    let Some((call, language)) = rpc::read(&request.path, &request.body) else {
+        return Some(Reply::error("500 Internal Server Error"));
+    };
     tokio::time::sleep(host.pool.faults.latency()).await;
     let (pool, reference, name) = (Arc::clone(&host.pool), host.reference.clone(), call.name.clone());
     let (done, outcome) = oneshot::channel();
@@ -246,22 +255,12 @@ async fn rpc(body: &[u8], host: &Host) -> Option<Reply> {
     if host.pool.faults.take_cut(&name) {
         return None;
     }
-    Some(Reply::ok("text/xml", encode_response(&Response::Value(envelope(&name, host, answer)))))
-}
-
-fn envelope(method: &str, host: &Host, answer: Answer) -> Value {
-    let struct_of = |status: &str, name: &str, value| {
-        Value::Struct(vec![("Status".to_owned(), Value::from(status)), (name.to_owned(), value)])
-    };
-    match answer {
-        Answer::Bare(value) => value,
-        Answer::Reply(Ok(value)) => {
-            tracing::debug!(host = host.name, method, "done");
-            struct_of("Success", "Value", value)
-        }
+    match &answer {
         Answer::Reply(Err(error)) => {
-            tracing::info!(host = host.name, method, code = error.code, "refused");
-            struct_of("Failure", "ErrorDescription", error.description())
+            tracing::info!(host = host.name, method = name, code = error.code, "refused");
         }
+        Answer::Reply(Ok(_)) | Answer::Bare(_) => tracing::debug!(host = host.name, method = name, "done"),
     }
+    let (content_type, body) = language.write(answer);
+    Some(Reply::ok(content_type, body))
 }

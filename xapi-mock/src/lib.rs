@@ -21,10 +21,11 @@ pub mod netns;
 mod plain;
 mod plugin;
 mod pool;
+mod rpc;
 mod schema;
 mod session;
 mod tls;
 
 pub use config::PoolConfig;
-pub use mock::{HostInfo, Mock, StartError, VmError};
+pub use mock::{HostError, HostInfo, Mock, NoHost, StartError, VmError};
 pub use tls::TlsError;

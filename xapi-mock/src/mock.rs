@@ -1,5 +1,7 @@
 //! The pool as a program holds it: started, asked, disturbed, stopped.
 
+mod incidents;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -21,6 +23,8 @@ use crate::plain::Plain;
 use crate::pool::Pool;
 use crate::schema::Class;
 use crate::tls::{TlsError, host_tls};
+
+pub use incidents::{HostError, NoHost};
 
 /// How often another free port is tried when the one found on the first address is taken on a further one.
 const PORT_ATTEMPTS: u32 = 16;
@@ -48,7 +52,7 @@ pub struct HostInfo {
     pub name: String,
     /// `host.uuid`
     pub uuid: String,
-    /// The first host is.
+    /// Whether it was master when the pool started: the first host is.
     pub master: bool,
     /// `https://…`, the certificate self-signed.
     pub url: String,
@@ -167,16 +171,21 @@ impl Mock {
     /// `https://` and the master's address.
     #[must_use]
     pub fn master_url(&self) -> String {
-        self.hosts.first().map(|host| host.url.clone()).unwrap_or_default()
+        self.master().map(|host| host.url.clone()).unwrap_or_default()
     }
 
     /// SHA-256 of the master's certificate, lower-case hexadecimal digits.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        self.hosts.first().map(|host| host.fingerprint.clone()).unwrap_or_default()
+        self.master().map(|host| host.fingerprint.clone()).unwrap_or_default()
     }
 
-    /// All hosts, the master first.
+    fn master(&self) -> Option<&HostInfo> {
+        let master = self.pool.master();
+        self.hosts.iter().find(|host| inventory::ref_of(&host.uuid) == master)
+    }
+
+    /// All hosts, the one that was master first in front.
     #[must_use]
     pub fn hosts(&self) -> &[HostInfo] {
         &self.hosts
@@ -240,41 +249,6 @@ impl Mock {
         Ok(uuid)
     }
 
-    /// The guest reboots itself: no client asked, the domain is a new one.
-    ///
-    /// # Errors
-    /// There is no such VM, or it does not run.
-    pub async fn guest_reboots(&self, vm: &str) -> Result<(), VmError> {
-        self.act_on_running(vm, domain::reboot).await
-    }
-
-    /// The guest shuts itself down: no client asked.
-    ///
-    /// # Errors
-    /// There is no such VM, or it does not run.
-    pub async fn guest_shuts_down(&self, vm: &str) -> Result<(), VmError> {
-        self.act_on_running(vm, domain::halt).await
-    }
-
-    async fn act_on_running(
-        &self,
-        vm: &str,
-        act: fn(&Pool, &str) -> Result<(), ApiError>,
-    ) -> Result<(), VmError> {
-        let (pool, name) = (Arc::clone(&self.pool), vm.to_owned());
-        blocking(move || {
-            let reference = pool.find_vm(&name).ok_or_else(|| ApiError::handle_invalid(Class::Vm, &name))?;
-            let _claim = pool.claim(&reference);
-            let state = pool.db().get(Class::Vm, &reference)?.text("power_state").to_lowercase();
-            if state != "running" {
-                return Err(ApiError::new("VM_BAD_POWER_STATE", [reference, "running".to_owned(), state]));
-            }
-            act(&pool, &reference)
-        })
-        .await
-        .map_err(|error| VmError::new(vm, error))
-    }
-
     /// Ends the pool: connections, running plugins, guests, hosts.
     pub async fn stop(self) {
         blocking(move || drop(self)).await;
@@ -283,6 +257,7 @@ impl Mock {
 
 impl Drop for Mock {
     fn drop(&mut self) {
+        self.pool.close();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

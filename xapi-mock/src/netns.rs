@@ -14,6 +14,7 @@ mod locking;
 mod ovs;
 mod port;
 mod process;
+mod reboot;
 mod space;
 mod switch;
 mod syslog;
@@ -42,6 +43,8 @@ pub struct Netns {
     switch: Switch,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     guests: Mutex<HashMap<String, Arc<Guest>>>,
+    /// The receiving domains of migrations, by VM.
+    arrivals: Mutex<HashMap<String, Arc<Guest>>>,
     boots: Mutex<HashMap<String, BootProgram>>,
 }
 
@@ -71,6 +74,7 @@ impl Netns {
             switch,
             hosts: Mutex::default(),
             guests: Mutex::default(),
+            arrivals: Mutex::default(),
             boots: Mutex::default(),
         })
     }
@@ -178,6 +182,44 @@ impl DataPlane for Netns {
         self.the_guest(vm_uuid)?.lock(port.device, (&port.locking).try_into()?)
     }
 
+    fn receive_domain(&self, host: &str, vm_uuid: &str, ports: &[VifPort]) -> io::Result<()> {
+        let (host, leaving) = (self.the_host(host)?, self.the_guest(vm_uuid)?);
+        let ports = ports.iter().map(Port::try_from).collect::<io::Result<_>>()?;
+        let guest = Guest::receive(&leaving, &host, ports)?;
+        lock(&self.arrivals).insert(vm_uuid.to_owned(), Arc::new(guest));
+        Ok(())
+    }
+
+    fn hand_over(&self, vm_uuid: &str) -> io::Result<()> {
+        let leaving = self.the_guest(vm_uuid)?;
+        let arriving = lock(&self.arrivals).get(vm_uuid).cloned();
+        let arriving = arriving.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("VM {vm_uuid}: no receiving domain"))
+        })?;
+        arriving.take_over(&leaving)?;
+        lock(&self.arrivals).remove(vm_uuid);
+        lock(&self.guests).insert(vm_uuid.to_owned(), arriving);
+        leaving.destroy()
+    }
+
+    fn refuse_domain(&self, vm_uuid: &str) -> io::Result<()> {
+        let guest = lock(&self.arrivals).remove(vm_uuid);
+        guest.map_or(Ok(()), |guest| guest.destroy())
+    }
+
+    fn reset_host(&self, host: &str) -> io::Result<()> {
+        let host = self.the_host(host)?;
+        for guests in [&self.guests, &self.arrivals] {
+            let gone: Vec<_> = {
+                let mut guests = lock(guests);
+                let on_host = |guest: &Guest| Arc::ptr_eq(&guest.host, &host);
+                guests.extract_if(|_, guest| on_host(guest)).map(|(_, guest)| guest).collect()
+            };
+            gone.iter().try_for_each(|guest| guest.destroy())?;
+        }
+        host.reset()
+    }
+
     fn plugins(&self, host: &str) -> io::Result<Vec<String>> {
         self.the_host(host)?.plugins()
     }
@@ -187,6 +229,7 @@ impl DataPlane for Netns {
     }
 
     fn shut_down(&self) {
+        lock(&self.arrivals).clear();
         lock(&self.guests).clear();
         lock(&self.hosts).clear();
         self.processes.end();

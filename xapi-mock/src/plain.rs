@@ -95,6 +95,22 @@ impl DataPlane for Plain {
         Ok(())
     }
 
+    fn receive_domain(&self, _: &str, _: &str, _: &[VifPort]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn hand_over(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn refuse_domain(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reset_host(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn plugins(&self, _: &str) -> io::Result<Vec<String>> {
         let Some(folder) = &self.plugins else { return Ok(Vec::new()) };
         let names =

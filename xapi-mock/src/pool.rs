@@ -4,7 +4,12 @@
 //! calls, a lifecycle call and a VIF call) is kept apart by [`Pool::claim`] instead, as xapi's per-VM queue does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::config::{Role, UserConfig, VmConfig};
 use crate::dataplane::DataPlane;
@@ -20,10 +25,13 @@ pub(crate) struct Pool {
     pub(crate) data_plane: Arc<dyn DataPlane>,
     pub(crate) faults: Faults,
     pub(crate) users: Vec<UserConfig>,
-    pub(crate) wrong_password_delay: std::time::Duration,
-    /// The host that is master.
-    pub(crate) master: String,
+    pub(crate) wrong_password_delay: Duration,
+    master: Mutex<String>,
+    /// By host: a change of it cuts the host's connections.
+    cuts: Mutex<BTreeMap<String, watch::Sender<()>>>,
     db: Mutex<Db>,
+    db_changed: Condvar,
+    closed: AtomicBool,
     sessions: Mutex<Sessions>,
     claimed: Mutex<BTreeSet<String>>,
     released: Condvar,
@@ -40,7 +48,7 @@ impl Pool {
         db: Db,
         data_plane: Arc<dyn DataPlane>,
         users: Vec<UserConfig>,
-        wrong_password_delay: std::time::Duration,
+        wrong_password_delay: Duration,
     ) -> Self {
         let master =
             db.all(Class::Pool).next().map(|(_, pool)| pool.text("master").to_owned()).unwrap_or_default();
@@ -49,8 +57,11 @@ impl Pool {
             faults: Faults::default(),
             users,
             wrong_password_delay,
-            master,
+            master: Mutex::new(master),
+            cuts: Mutex::default(),
             db: Mutex::new(db),
+            db_changed: Condvar::new(),
+            closed: AtomicBool::new(false),
             sessions: Mutex::default(),
             claimed: Mutex::default(),
             released: Condvar::new(),
@@ -59,8 +70,62 @@ impl Pool {
         }
     }
 
-    pub(crate) fn db(&self) -> MutexGuard<'_, Db> {
-        lock(&self.db)
+    pub(crate) fn db(&self) -> DbGuard<'_> {
+        let db = lock(&self.db);
+        DbGuard { generation: db.generation(), db, changed: &self.db_changed }
+    }
+
+    /// Waits until the database is no longer at `generation`, but for `patience` at most; whether it is.
+    pub(crate) fn await_change(&self, generation: u64, patience: Duration) -> bool {
+        let unchanged = |db: &mut Db| db.generation() == generation;
+        let waited = self.db_changed.wait_timeout_while(lock(&self.db), patience, unchanged);
+        let (_db, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        !timeout.timed_out()
+    }
+
+    /// The host that is master.
+    pub(crate) fn master(&self) -> String {
+        lock(&self.master).clone()
+    }
+
+    /// Makes another host master, with what that takes away; the answer is who was it before.
+    pub(crate) fn set_master(&self, host: &str) -> String {
+        let old = std::mem::replace(&mut *lock(&self.master), host.to_owned());
+        let mut db = self.db();
+        let pools: Vec<_> = db.all(Class::Pool).map(|(pool, _)| pool.clone()).collect();
+        for pool in pools {
+            db.update(Class::Pool, &pool, |pool| pool.set("master", host));
+        }
+        drop(db);
+        self.forget();
+        old
+    }
+
+    /// What goes with the master's xapi process: sessions, and the memory of deletions.
+    pub(crate) fn forget(&self) {
+        self.sessions().clear();
+        self.db().forget_deletions();
+    }
+
+    /// Changes when the host's connections are to be cut.
+    pub(crate) fn cut_of(&self, host: &str) -> watch::Receiver<()> {
+        let mut cuts = lock(&self.cuts);
+        cuts.entry(host.to_owned()).or_insert_with(|| watch::Sender::new(())).subscribe()
+    }
+
+    pub(crate) fn cut_connections(&self, host: &str) {
+        if let Some(cut) = lock(&self.cuts).get(host) {
+            cut.send_replace(());
+        }
+    }
+
+    /// Nobody waits for anything any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -106,7 +171,7 @@ impl Pool {
         match self.faults.host(&name) {
             HostState::Online => Ok(name),
             // The master does not ask itself.
-            HostState::Offline | HostState::Unreachable if host == self.master => Ok(name),
+            HostState::Offline | HostState::Unreachable if host == self.master() => Ok(name),
             HostState::Offline => Err(ApiError::host_offline(host)),
             HostState::Unreachable => Err(ApiError::new("CANNOT_CONTACT_HOST", [host])),
         }
@@ -127,7 +192,7 @@ impl Pool {
 
     /// The session a plugin is handed: on the master the caller's own, elsewhere one made for this call.
     pub(crate) fn plugin_session(&self, host: &str, caller: &str) -> PluginSession<'_> {
-        if host == self.master {
+        if host == self.master() {
             return PluginSession { pool: self, reference: caller.to_owned(), temporary: false };
         }
         let reference = self.sessions().open(Role::PoolAdmin, true, "pool");
@@ -143,6 +208,35 @@ impl Pool {
                 .find(|vm| db.get(Class::Vm, vm).is_ok_and(|vm| vm.text("snapshot_of") == NULL_REF))
                 .map(str::to_owned)
         })
+    }
+}
+
+/// The locked database. Who waits for a change is woken when one was made.
+pub(crate) struct DbGuard<'a> {
+    db: MutexGuard<'a, Db>,
+    generation: u64,
+    changed: &'a Condvar,
+}
+
+impl Deref for DbGuard<'_> {
+    type Target = Db;
+
+    fn deref(&self) -> &Db {
+        &self.db
+    }
+}
+
+impl DerefMut for DbGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Db {
+        &mut self.db
+    }
+}
+
+impl Drop for DbGuard<'_> {
+    fn drop(&mut self) {
+        if self.db.generation() != self.generation {
+            self.changed.notify_all();
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
-    /// XAPI's int64 travels as text.
+    /// XAPI's int64: text in XML, a number in JSON.
     Int,
     Bool,
     Float,
@@ -39,7 +39,7 @@ impl Kind {
     pub(crate) fn default(self) -> Value {
         match self {
             Self::Text => Value::from(""),
-            Self::Int => Value::from("0"),
+            Self::Int => Value::Int(0),
             Self::Bool => Value::Bool(false),
             Self::Float => Value::Double(0.0),
             Self::Date => Value::DateTime("19700101T00:00:00Z".to_owned()),
@@ -218,6 +218,7 @@ impl Class {
                         ro("snapshot_of", Ref),
                         ro("snapshots", Set),
                         ro("VIFs", Set),
+                        rw("actions_after_crash", Text, VmAdmin),
                         rw("tags", Set, VmAdmin),
                         rw("xenstore_data", Map, VmAdmin),
                         rw("other_config", Map, VmAdmin),

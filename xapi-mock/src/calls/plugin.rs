@@ -41,6 +41,8 @@ fn on_host(call: &Call, host: &str) -> Reply {
         Some(PluginFault::Die) => {}
         None => {
             let run = pool.data_plane.run_plugin(&name, plugin, &text)?;
+            // Without the host its answer does not get here either.
+            pool.reach(host).map_err(|_| ApiError::new("CANNOT_CONTACT_HOST", [host]))?;
             return outcome(&run);
         }
     }

@@ -48,7 +48,7 @@ pub(super) fn register(methods: &mut Methods, class: Class) {
 fn register_writers(methods: &mut Methods, class: Class, field: &'static Field, role: Role) {
     let name = class.name();
     let write = move |call: &Call, change: &dyn Fn(&mut Record) -> Result<(), ApiError>| -> Reply {
-        change(call.pool.db().get_mut(class, call.text(0)?)?)?;
+        call.pool.db().try_update(class, call.text(0)?, change)?;
         Ok(Value::from(""))
     };
     methods.add(format!("{name}.set_{}", field.name), 2, role, move |call| {

@@ -31,7 +31,7 @@ pub(super) fn start(name: &str, call: Call, run: &'static Run) -> Value {
         .with("name_label", name)
         .with("status", "pending")
         .with("type", "<none/>")
-        .with("resident_on", call.pool.master.as_str())
+        .with("resident_on", call.pool.master())
         .with("created", now());
     let pool = Arc::clone(&call.pool);
     pool.db().insert(Class::Task, &reference, record);

@@ -24,6 +24,7 @@ pub(crate) enum Operation {
     ResumeOn,
     CleanShutdown,
     HardShutdown,
+    PoolMigrate,
     Destroy,
     CallPlugin,
 }
@@ -42,6 +43,7 @@ impl Operation {
             Self::ResumeOn => "resume_on",
             Self::CleanShutdown => "clean_shutdown",
             Self::HardShutdown => "hard_shutdown",
+            Self::PoolMigrate => "pool_migrate",
             Self::Destroy => "destroy",
             Self::CallPlugin => "call_plugin",
         }
@@ -53,9 +55,12 @@ impl Operation {
             Self::Start | Self::StartOn => &["Halted"],
             Self::Unpause => &["Paused"],
             Self::Resume | Self::ResumeOn => &["Suspended"],
-            Self::Pause | Self::CleanReboot | Self::Suspend | Self::CleanShutdown | Self::CallPlugin => {
-                &["Running"]
-            }
+            Self::Pause
+            | Self::CleanReboot
+            | Self::Suspend
+            | Self::CleanShutdown
+            | Self::PoolMigrate
+            | Self::CallPlugin => &["Running"],
             Self::HardReboot => &["Paused", "Running"],
             Self::HardShutdown => &["Paused", "Suspended", "Running"],
             Self::Destroy => &["Halted", "Suspended"],
@@ -119,6 +124,7 @@ pub(super) fn register(methods: &mut Methods) {
     methods.add_async("VM.hard_shutdown", 1, VmOperator, |call| {
         on_resident(call, Operation::HardShutdown, domain::halt)
     });
+    methods.add_async("VM.pool_migrate", 3, VmPowerAdmin, pool_migrate);
     methods.add_async("VM.destroy", 1, VmAdmin, destroy);
 }
 
@@ -165,6 +171,20 @@ fn on_resident(call: &Call, operation: Operation, act: fn(&Pool, &str) -> Result
         pool.reach(&host)?;
     }
     act(pool, vm)?;
+    Ok(Value::from(""))
+}
+
+/// `(VM, host, options)`; the options are not looked at: every migration is live.
+fn pool_migrate(call: &Call) -> Reply {
+    let (pool, vm, host) = (&call.pool, call.text(0)?, call.text(1)?);
+    call.map(2)?;
+    let _claim = pool.claim(vm);
+    {
+        let db = pool.db();
+        check(&db, vm, Operation::PoolMigrate)?;
+        assert_can_boot_here(&db, host)?;
+    }
+    domain::migrate(pool, vm, host)?;
     Ok(Value::from(""))
 }
 

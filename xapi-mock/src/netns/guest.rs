@@ -72,6 +72,50 @@ impl Guest {
         Ok(guest)
     }
 
+    /// A second domain for the guest of `leaving`, which goes on there: its new VIFs stand, their other ends wait in
+    /// the guest under names of their own.
+    pub(super) fn receive(leaving: &Self, host: &Arc<Host>, ports: Vec<Port>) -> io::Result<Self> {
+        let state = State { phase: Phase::Created, ports: BTreeMap::new() };
+        let guest = Self {
+            uuid: leaving.uuid.clone(),
+            host: Arc::clone(host),
+            space: Arc::clone(&leaving.space),
+            state: Mutex::new(state),
+        };
+        for port in ports {
+            let attached = guest.attach(&port, &arriving(&port));
+            guest.state().ports.insert(port.device, port);
+            if let Err(error) = attached {
+                // The first failure is the one to tell.
+                let _also = guest.destroy();
+                return Err(error);
+            }
+        }
+        Ok(guest)
+    }
+
+    /// Lets the guest of `leaving` go on here. Its links are new ones of the old names, with the addresses it had at
+    /// first: what it was connected to stays so, sockets bound to a link itself do not.
+    pub(super) fn take_over(&self, leaving: &Self) -> io::Result<()> {
+        let mut state = self.state();
+        leaving.pause()?;
+        let mut lines = Vec::new();
+        for port in leaving.state().ports.values() {
+            let (eth, left) = (port.eth(), format!("left{}", port.device));
+            lines.extend([format!("address flush dev {eth}"), format!("link set dev {eth} name {left}")]);
+        }
+        for port in state.ports.values() {
+            let eth = port.eth();
+            lines.push(format!("link set dev {} name {eth}", arriving(port)));
+            lines.extend(addresses(port, &eth));
+            lines.push(up(port));
+        }
+        self.space.ip(&lines)?;
+        state.ports.values().try_for_each(|port| self.host.await_forwarding(port))?;
+        state.phase = Phase::Running;
+        self.space.ip(&state.ports.values().flat_map(routes).collect::<Vec<_>>())
+    }
+
     /// Adds a VIF.
     pub(super) fn plug(&self, port: Port) -> io::Result<()> {
         let mut state = self.state();
@@ -79,7 +123,9 @@ impl Guest {
         if state.ports.contains_key(&port.device) || self.host.has_link(&port.vif())? {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", port.vif())));
         }
-        self.attach(&port).inspect_err(|_| {
+        let eth = port.eth();
+        let attached = self.attach(&port, &eth).and_then(|()| self.space.ip(&addresses(&port, &eth)));
+        attached.inspect_err(|_| {
             // The first failure is the one to tell.
             let _also = self.detach(&port);
         })?;
@@ -92,9 +138,9 @@ impl Guest {
         Ok(())
     }
 
-    /// The dom0 end on its bridge, the guest's end configured but down.
-    fn attach(&self, port: &Port) -> io::Result<()> {
-        let (vif, eth, Port { mac, mtu, .. }) = (port.vif(), port.eth(), port);
+    /// The dom0 end on its bridge, the guest's end, named `eth`, down.
+    fn attach(&self, port: &Port, eth: &str) -> io::Result<()> {
+        let (vif, Port { mac, mtu, .. }) = (port.vif(), port);
         let mut lines = vec![format!(
             "link add name {vif} index {} address {DOM0_MAC} mtu {mtu} type veth \
              peer name {eth} address {mac} mtu {mtu} netns {}",
@@ -106,13 +152,9 @@ impl Guest {
         lines.extend(joining);
         self.host.space.ip(&lines)?;
         if self.host.switches_in_user_space() {
-            self.space.send_whole(&eth)?;
+            self.space.send_whole(eth)?;
         }
-        if !joined {
-            self.host.lock(&self.uuid, port)?;
-        }
-        let address = |&it| format!("address add {it} dev {eth}{}", no_dad(it));
-        self.space.ip(&port.addresses.iter().map(address).collect::<Vec<_>>())
+        if joined { Ok(()) } else { self.host.lock(&self.uuid, port) }
     }
 
     fn detach(&self, port: &Port) -> io::Result<()> {
@@ -195,6 +237,15 @@ impl Guest {
     fn no_vif(&self, device: u32) -> io::Error {
         io::Error::new(io::ErrorKind::NotFound, format!("VM {}: no VIF {device}", self.uuid))
     }
+}
+
+/// What the guest's end is named until the guest goes on in its new domain.
+fn arriving(port: &Port) -> String {
+    format!("new{}", port.device)
+}
+
+fn addresses(port: &Port, eth: &str) -> Vec<String> {
+    port.addresses.iter().map(|&it| format!("address add {it} dev {eth}{}", no_dad(it))).collect()
 }
 
 fn up(port: &Port) -> String {

@@ -13,6 +13,7 @@ use super::locking::{self, LockedVifs};
 use super::ovs::Vswitch;
 use super::port::{Id, Lock, Name, Port};
 use super::process::{self, PLUGINS_DIR, ProcessSpace, Program};
+use super::reboot;
 use super::space::{Space, sysctl};
 use super::switch::Switch;
 use super::syslog::Syslog;
@@ -54,8 +55,7 @@ impl Host {
         let space = Arc::new(space);
         let syslog = Syslog::listen(socket.ok_or_else(|| io::Error::other("no /dev/log"))?)?;
         // The rules stand before the first link does.
-        firewall(&space, "iptables-restore", FIREWALL)?;
-        firewall(&space, "ip6tables-restore", FIREWALL_IPV6)?;
+        ship_firewall(&space)?;
         space.ip(&["link set dev lo up".to_owned()])?;
         let cables = Cables::lay(&space, switch, processes, &bridges, spec.network_backend)?;
         let backend = match spec.network_backend {
@@ -129,6 +129,20 @@ impl Host {
         self.space.in_network(|| Ok(if_nametoindex(name).is_ok()))
     }
 
+    /// Leaves of it what a reboot of dom0 would; its domains are gone already.
+    pub(super) fn reset(&self) -> io::Result<()> {
+        reboot::kill_programs(&self.space)?;
+        reboot::clear_run(&self.space)?;
+        reboot::clear_tables(&self.space)?;
+        ship_firewall(&self.space)?;
+        self.space.in_network(tune)?;
+        reboot::forget_connections(&self.space)?;
+        match &self.backend {
+            Backend::Bridge(_) => Ok(()),
+            Backend::OpenVSwitch(vswitch) => vswitch.boot(),
+        }
+    }
+
     pub(super) fn syslog(&self) -> Vec<String> {
         self.syslog.lines()
     }
@@ -148,6 +162,11 @@ impl Host {
             Ok(names)
         })
     }
+}
+
+fn ship_firewall(space: &Space) -> io::Result<()> {
+    firewall(space, "iptables-restore", FIREWALL)?;
+    firewall(space, "ip6tables-restore", FIREWALL_IPV6)
 }
 
 fn firewall(space: &Space, restore: &str, rules: &str) -> io::Result<()> {

@@ -67,6 +67,12 @@ impl Vswitch {
         Ok(vswitch)
     }
 
+    /// Starts it in a host that has just booted: no program runs and `/run` is empty.
+    pub(super) fn boot(&self) -> io::Result<()> {
+        self.space.inside(|| fs::create_dir_all(RUN_DIR))?;
+        self.start()
+    }
+
     /// Starts what does not run and waits until packets are forwarded.
     pub(super) fn start(&self) -> io::Result<()> {
         let _changing = self.changing();

@@ -4,6 +4,7 @@ mod dom0;
 mod domains;
 mod frames;
 mod locking;
+mod migration;
 mod ovs;
 mod packet;
 mod plugins;

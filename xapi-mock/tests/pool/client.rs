@@ -53,6 +53,14 @@ impl Client {
         self.open(method, &with_session)
     }
 
+    /// As [`call`](Self::call); `None`: the connection ended without a reply.
+    pub(crate) fn try_call(&self, method: &str, params: &[Value]) -> Option<(u16, String)> {
+        let mut with_session = vec![Value::from(self.session.as_str())];
+        with_session.extend_from_slice(params);
+        let call = MethodCall { name: method.to_owned(), params: with_session };
+        post(&self.address, "/", encode_call(&call).as_bytes())
+    }
+
     /// The text a call answers.
     pub(crate) fn text(&self, method: &str, params: &[Value]) -> String {
         text(&self.call(method, params).unwrap())

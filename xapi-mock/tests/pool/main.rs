@@ -3,8 +3,11 @@
 
 mod client;
 mod data_plane;
+mod events;
 mod faults;
 mod http;
+mod incidents;
+mod json;
 mod lifecycle;
 mod plugins;
 mod program;

@@ -1,0 +1,61 @@
+//! `VM.pool_migrate`, in xapi's order: the receiving domain stands before the guest leaves the first, and the record says
+//! where the VM is only when all is over, its domain a moment after its host (`pool_migrate_complete`).
+
+use drawbridge_wire::xmlrpc::Value;
+
+use super::{halt, move_residence, port, uuid};
+use crate::error::ApiError;
+use crate::faults::MigrationFault;
+use crate::pool::Pool;
+use crate::schema::{Class, NULL_REF};
+
+/// Moves a running VM to another host, or to a new domain on its own.
+pub(crate) fn migrate(pool: &Pool, vm: &str, destination: &str) -> Result<(), ApiError> {
+    let source = pool.db().get(Class::Vm, vm)?.text("resident_on").to_owned();
+    pool.reach(&source)?;
+    let schedule =
+        |host: &str| pool.db().update(Class::Vm, vm, |vm| vm.set("scheduled_to_be_resident_on", host));
+    schedule(destination);
+    let domid = transfer(pool, vm, destination).inspect_err(|_| schedule(NULL_REF))?;
+    move_residence(&mut pool.db(), vm, destination);
+    pool.db().update(Class::Vm, vm, |vm| vm.set("domid", Value::Int(domid.into())));
+    Ok(())
+}
+
+/// Makes the receiving domain and hands the guest over. The answer is the domain's id.
+fn transfer(pool: &Pool, vm: &str, destination: &str) -> Result<u32, ApiError> {
+    let name = pool.reach(destination)?;
+    let domid = pool.next_domid(destination);
+    let (uuid, ports) = {
+        let db = pool.db();
+        let attached = |vif: &String| db.get(Class::Vif, vif).is_ok_and(|vif| vif.flag("currently_attached"));
+        let vifs = db.vifs_of(vm).into_iter().filter(attached);
+        let ports: Result<Vec<_>, _> =
+            vifs.map(|vif| port(&db, &vif, domid, pool.addressing(&vif))).collect();
+        (uuid(&db, vm)?, ports?)
+    };
+    pool.data_plane.receive_domain(&name, &uuid, &ports)?;
+    let handed_over = match pool.faults.take_migration() {
+        Some(MigrationFault::Fail) => Err(broken_off()),
+        Some(MigrationFault::Lose) => {
+            halt(pool, vm)?;
+            Err(broken_off())
+        }
+        Some(MigrationFault::Hold) => {
+            pool.faults.hang();
+            pool.reach(destination).map(drop)
+        }
+        None => Ok(()),
+    };
+    let handed_over = handed_over.and_then(|()| Ok(pool.data_plane.hand_over(&uuid)?));
+    handed_over.map(|()| domid).inspect_err(|_| {
+        if let Err(error) = pool.data_plane.refuse_domain(&uuid) {
+            tracing::error!(?error, "the receiving domain of a migration that failed cannot be removed");
+        }
+    })
+}
+
+/// What becomes of xenopsd's exception when the other side is gone.
+fn broken_off() -> ApiError {
+    ApiError::internal("xenopsd internal error: End_of_file")
+}
