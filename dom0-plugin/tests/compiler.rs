@@ -6,7 +6,9 @@ use drawbridge_wire::Family;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 use ruleset::ids::{ChainName, Interface, Mac};
-use ruleset::iptables::{CtDirection, CtStates, IfPattern, Mark, Match, Rule, Target};
+use ruleset::iptables::{
+    CtDirection, CtStates, IfPattern, Mark, Match, PACKET_MASK, PacketMark, Rule, Target,
+};
 use ruleset::model::{Icmp, PortRange, Protocol};
 
 fn chain() -> impl Strategy<Value = ChainName> {
@@ -35,6 +37,13 @@ fn ports() -> impl Strategy<Value = PortRange> {
 
 fn mark() -> impl Strategy<Value = Mark> {
     any::<u32>().prop_map(|bits| Mark::new(bits & ruleset::iptables::MARK_MASK).unwrap())
+}
+
+fn packet_mark() -> impl Strategy<Value = PacketMark> {
+    (any::<u32>(), 1..8_u32).prop_map(|(bits, ours)| {
+        let mask = (ours << 28) & PACKET_MASK;
+        PacketMark::new(bits & mask, mask).unwrap()
+    })
 }
 
 fn pattern() -> impl Strategy<Value = IfPattern> {
@@ -88,6 +97,7 @@ fn other_match(family: Family) -> impl Strategy<Value = Match> {
         Just(Match::IsBridged),
         (states(), direction).prop_map(|(states, direction)| Match::Conntrack(states, direction)),
         (any::<bool>(), mark()).prop_map(|(negated, mark)| Match::ConnMark { negated, mark }),
+        (any::<bool>(), packet_mark()).prop_map(|(negated, mark)| Match::PacketMark { negated, mark }),
         any::<[u8; 6]>().prop_map(|bytes| Match::MacSource(Mac(bytes))),
         prop::collection::vec((0..0x60_u32, any::<u32>(), any::<u32>()), 1..5).prop_map(|tests| {
             let tests: Vec<_> =
@@ -110,6 +120,7 @@ fn filter_target() -> impl Strategy<Value = Target> {
         chain().prop_map(Target::Jump),
         chain().prop_map(Target::Goto),
         mark().prop_map(Target::SetMark),
+        packet_mark().prop_map(Target::SetPacketMark),
     ]
 }
 

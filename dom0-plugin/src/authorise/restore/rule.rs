@@ -12,6 +12,9 @@ use super::words::Word;
 /// The bits of the connection mark that are ours. The others are other people's.
 const MARK_MASK: u64 = 0xffff_ff00;
 
+/// The bits of the packet mark that are ours.
+const PACKET_MASK: u64 = 0x7000_0000;
+
 /// What `--comment` holds at most (`XT_MAX_COMMENT_LEN` less NUL).
 const COMMENT_BYTES: usize = 255;
 
@@ -19,7 +22,7 @@ const COMMENT_BYTES: usize = 255;
 const U32_BYTES: usize = 512;
 
 /// The match modules.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
     "physdev",
     "tcp",
     "udp",
@@ -31,6 +34,7 @@ const MODULES: [&str; 14] = [
     "icmp6",
     "conntrack",
     "connmark",
+    "mark",
     "mac",
     "addrtype",
     "u32",
@@ -111,7 +115,8 @@ impl<'w, 'a> Rule<'w, 'a> {
             "--icmpv6-type" => (Some("icmp6"), true),
             "--ctstate" => (Some("conntrack"), true),
             "--ctdir" => (Some("conntrack"), false),
-            "--mark" => (Some("connmark"), true),
+            // Of two modules' options with one name, iptables takes that of the one named last.
+            "--mark" => (self.modules.last().copied().filter(|m| *m == "mark").or(Some("connmark")), true),
             "--mac-source" => (Some("mac"), true),
             "--src-type" | "--dst-type" => (Some("addrtype"), true),
             "--u32" => (Some("u32"), true),
@@ -157,7 +162,8 @@ impl<'w, 'a> Rule<'w, 'a> {
             "--icmpv6-type" => is_icmp_type(value),
             "--ctstate" => is_list(value, STATES.len(), |state| STATES.contains(&state)),
             "--ctdir" => matches!(value, "ORIGINAL" | "REPLY"),
-            "--mark" => is_our_mark(value),
+            "--mark" if self.modules.last() == Some(&"mark") => is_our_packet_mark(value),
+            "--mark" => self.modules.last() == Some(&"connmark") && is_our_mark(value),
             "--mac-source" => is_mac(value),
             "--src-type" | "--dst-type" => {
                 is_list(value, ADDRESS_TYPES.len(), |t| ADDRESS_TYPES.contains(&t))
@@ -181,6 +187,12 @@ impl<'w, 'a> Rule<'w, 'a> {
             ("CONNMARK", Table::Filter) => {
                 if self.next()?.plain()? != "--set-xmark" || !is_our_mark(self.next()?.plain()?) {
                     return Err("CONNMARK: expected --set-xmark VALUE/0xffffff00".to_owned());
+                }
+                self.end()
+            }
+            ("MARK", Table::Filter) => {
+                if self.next()?.plain()? != "--set-xmark" || !is_our_packet_mark(self.next()?.plain()?) {
+                    return Err("MARK: expected --set-xmark VALUE/MASK within 0x70000000".to_owned());
                 }
                 self.end()
             }
@@ -215,6 +227,13 @@ fn is_icmp_type(text: &str) -> bool {
 fn is_our_mark(text: &str) -> bool {
     let Some((value, mask)) = text.split_once('/') else { return false };
     hex(mask) == Some(MARK_MASK) && hex(value).is_some_and(|value| value & !MARK_MASK == 0)
+}
+
+/// `value/mask` with no bit outside ours, nor a value's outside its mask.
+fn is_our_packet_mark(text: &str) -> bool {
+    let Some((value, mask)) = text.split_once('/') else { return false };
+    let (Some(value), Some(mask)) = (hex(value), hex(mask)) else { return false };
+    mask != 0 && mask & !PACKET_MASK == 0 && value & !mask == 0
 }
 
 fn is_u32(text: &str) -> bool {

@@ -4,14 +4,15 @@
 mod base;
 mod groups;
 mod keep;
+mod local;
 
-use super::mark::{Epoch, Mark};
+use super::mark::{Epoch, Mark, PacketMark};
 use super::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 use super::tree::NameTree;
 use super::{Chains, Ruleset, Table};
 use crate::ids::{ChainName, Interface, InvalidId};
 use crate::model::{Action, Family, PortSecurity};
-use crate::resolve::HostPolicy;
+use crate::resolve::{Attachment, HostPolicy};
 
 /// The crate's default verdict as a target.
 pub(super) const DEFAULT_VERDICT: Target = match crate::DEFAULT_VERDICT {
@@ -35,17 +36,16 @@ pub enum CompileError {
 /// The chains of fixed name.
 struct Names {
     forward: ChainName,
-    source: ChainName,
-    receiver: ChainName,
     guard: ChainName,
     from: ChainName,
+    pass: ChainName,
+    keep_pass: ChainName,
+    local: ChainName,
     to: ChainName,
     accept: ChainName,
-    deny: ChainName,
-    keep_to: ChainName,
-    keep_from: ChainName,
     keep_accept: ChainName,
     open_accept: ChainName,
+    deny: ChainName,
     unknown_from: ChainName,
     unknown_to: ChainName,
     provider_egress: ChainName,
@@ -57,23 +57,46 @@ impl Names {
     fn new() -> Result<Self, InvalidId> {
         Ok(Self {
             forward: ChainName::ours("forward")?,
-            source: ChainName::ours("source")?,
-            receiver: ChainName::ours("receiver")?,
             guard: ChainName::ours("guard")?,
             from: ChainName::ours("from")?,
+            pass: ChainName::ours("pass")?,
+            keep_pass: ChainName::ours("keep-pass")?,
+            local: ChainName::ours("local")?,
             to: ChainName::ours("to")?,
             accept: ACCEPT.parse()?,
-            deny: ChainName::ours("deny")?,
-            keep_to: ChainName::ours("keep-to")?,
-            keep_from: ChainName::ours("keep-from")?,
             keep_accept: ChainName::ours("keep-accept")?,
             open_accept: ChainName::ours("open-accept")?,
+            deny: ChainName::ours("deny")?,
             unknown_from: ChainName::ours("unknown-from")?,
             unknown_to: ChainName::ours("unknown-to")?,
             provider_egress: ChainName::ours("po")?,
             provider_ingress: ChainName::ours("pi")?,
             raw: ChainName::ours("raw")?,
         })
+    }
+}
+
+/// A kind of guests' interfaces: how their names in dom0 begin (xenopsd). An emulated card is seldom spoken through, so
+/// that its names have trees of their own and nobody else's packet is compared with them.
+#[derive(Clone, Copy)]
+struct Kind(&'static str);
+
+impl Kind {
+    const ALL: [Self; 2] = [Self("vif"), Self("tap")];
+
+    /// Every interface of the kind.
+    fn pattern(self) -> Result<IfPattern, InvalidId> {
+        Ok(IfPattern::Prefix(self.0.parse::<Interface>()?))
+    }
+
+    /// The source checks.
+    fn source(self) -> Result<ChainName, InvalidId> {
+        ChainName::ours(&format!("source-{}", self.0))
+    }
+
+    /// The receivers known on guarded bridges.
+    fn receiver(self) -> Result<ChainName, InvalidId> {
+        ChainName::ours(&format!("receiver-{}", self.0))
     }
 }
 
@@ -97,7 +120,13 @@ pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Rulese
     let names = Names::new()?;
     let mut filter = Chains::new();
     filter.insert(names.guard.clone(), base::guard(family)?);
+    filter.insert(names.pass.clone(), vec![Rule::always(Target::SetPacketMark(PacketMark::PASSED))]);
+    if !host.keep.is_empty() {
+        let keeping = Target::SetPacketMark(PacketMark::KEEPING);
+        filter.insert(names.keep_pass.clone(), vec![Rule::always(keeping)]);
+    }
     dispatch(host, &names, &mut filter)?;
+    local::write(host, family, &names, &mut filter)?;
     set_epoch(&mut filter, epoch)?;
     for attachment in host.attachments.iter().filter(|a| a.port.security == PortSecurity::On) {
         base::port_chains(attachment, family, &names, &mut filter)?;
@@ -110,15 +139,15 @@ pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Rulese
 /// Writes the chains that name the epoch.
 pub(super) fn set_epoch(filter: &mut Chains, epoch: Epoch) -> Result<(), InvalidId> {
     let names = Names::new()?;
-    let accept = vec![Rule::always(Target::SetMark(epoch.mark())), Rule::always(Target::Accept)];
-    filter.insert(names.accept.clone(), accept);
-    let guarded = filter.contains_key(&names.receiver);
-    let keeping = filter.contains_key(&names.open_accept);
+    let guarded = filter.contains_key(&names.unknown_to);
+    let keeping = filter.contains_key(&names.keep_pass);
+    filter.insert(names.accept.clone(), accept(epoch));
     filter.insert(names.deny.clone(), deny(epoch, keeping));
     filter.insert(names.forward.clone(), forward(&names, epoch, guarded, keeping)?);
     if keeping {
-        filter.insert(names.keep_to.clone(), keep::towards(epoch, Mark::KEEPING, &names.to));
-        filter.insert(names.keep_from.clone(), keep::towards(epoch, Mark::UNOPPOSED, &names.to));
+        let by_group = &[PacketMark::KEEPING, PacketMark::UNOPPOSED];
+        filter.insert(names.keep_accept.clone(), keep::accept(epoch, by_group));
+        filter.insert(names.open_accept.clone(), keep::accept(epoch, &[PacketMark::KEEPING]));
     }
     Ok(())
 }
@@ -131,14 +160,33 @@ pub(super) fn is_permission_list(chain: &ChainName) -> bool {
     })
 }
 
+fn packet_is(mark: PacketMark, target: Target) -> Rule {
+    Rule::new([Match::PacketMark { negated: false, mark }], target)
+}
+
+/// `dwb-accept`: the connection is marked, so that what belongs to it takes the fast path.
+///
+/// Not by a packet that goes out to somebody else than it is for: the mark belongs to the connection, and whose rules were asked
+/// depends on the MAC address that the sender chose.
+fn accept(epoch: Epoch) -> Vec<Rule> {
+    vec![
+        packet_is(PacketMark::STRAY, Target::Accept),
+        Rule::always(Target::SetMark(epoch.mark())),
+        Rule::always(Target::Accept),
+    ]
+}
+
 /// `dwb-deny`: the connection is marked, so that its replies stop too, and the packet goes.
 ///
 /// Not if it was judged well in this epoch: the bridge floods one packet to several ports, and the port that refuses its copy
-/// must not undo what the port it was meant for allowed.
+/// must not undo what the port it was meant for allowed. Nor by somebody it is not for.
 fn deny(epoch: Epoch, keeping: bool) -> Vec<Rule> {
     let judged_before = Match::ConnMark { negated: true, mark: epoch.mark() };
     let kept = Match::ConnMark { negated: false, mark: Mark::KEPT };
-    let mut rules = if keeping { vec![Rule::new([kept], DEFAULT_VERDICT)] } else { Vec::new() };
+    let mut rules = vec![packet_is(PacketMark::STRAY, DEFAULT_VERDICT)];
+    if keeping {
+        rules.push(Rule::new([kept], DEFAULT_VERDICT));
+    }
     rules.push(Rule::new([judged_before], Target::SetMark(Mark::REVOKED)));
     rules.push(Rule::always(DEFAULT_VERDICT));
     rules
@@ -154,13 +202,12 @@ fn forward(names: &Names, epoch: Epoch, guarded: bool, keeping: bool) -> Result<
     let reply = Some(CtDirection::Reply);
     let not_revoked = Match::ConnMark { negated: true, mark: Mark::REVOKED };
     let mut rules = Vec::new();
-    for kind in GUEST_INTERFACES {
-        let names_of_kind = IfPattern::Prefix(kind.parse::<Interface>()?);
+    for kind in Kind::ALL {
         // §3 egress 1, before anything else: an address that is not the guest's must not ride on a tracked connection.
-        rules.push(Rule::new([Match::PhysdevIn(names_of_kind.clone())], Target::Jump(names.source.clone())));
+        rules.push(Rule::new([Match::PhysdevIn(kind.pattern()?)], Target::Jump(kind.source()?)));
         if guarded {
             // Nor must a packet of one reach a VIF that has no rules.
-            rules.push(Rule::new([Match::PhysdevOut(names_of_kind)], Target::Jump(names.receiver.clone())));
+            rules.push(Rule::new([Match::PhysdevOut(kind.pattern()?)], Target::Jump(kind.receiver()?)));
         }
     }
     // §3 egress 4, ingress 3. The fast path: judged in this epoch, either direction.
@@ -176,53 +223,54 @@ fn forward(names: &Names, epoch: Epoch, guarded: bool, keeping: bool) -> Result<
     // walked them could have the connection marked as allowed again.
     rules.push(Rule::new([Match::Conntrack(established, reply)], DEFAULT_VERDICT));
     rules.push(Rule::new([Match::Conntrack(related, None)], DEFAULT_VERDICT));
+    // The sender's side comes back with its answer in the packet's mark, where nobody else's must be taken for it.
+    rules.push(Rule::always(Target::SetPacketMark(PacketMark::CLEAR)));
     rules.push(Rule::always(Target::Jump(names.from.clone())));
+    rules.push(packet_is(PacketMark::UNJUDGED, DEFAULT_VERDICT));
+    rules.push(Rule::always(Target::Jump(names.local.clone())));
     rules.push(Rule::always(Target::Goto(names.to.clone())));
     Ok(rules)
 }
 
-/// Names of guests' interfaces in dom0 begin so (xenopsd).
-const GUEST_INTERFACES: [&str; 2] = ["vif", "tap"];
-
 /// The trees over interface names.
 fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(), InvalidId> {
-    type Leaf = fn(&str) -> Result<Target, InvalidId>;
-    let leaves = |filtered: Leaf, open: &Target| -> Result<Vec<(String, Target)>, InvalidId> {
+    // The names of some ports, sorted. Both of a port's lead to the chains named after its vif.
+    let leaves = |chosen: fn(&Attachment) -> bool, target: fn(&str) -> Result<Target, InvalidId>| {
         let mut leaves = Vec::new();
-        for attachment in &host.attachments {
+        for attachment in host.attachments.iter().filter(|a| chosen(a)) {
             let [vif, tap] = attachment.interfaces();
-            // Both names lead to the chains named after the vif: they are one port.
-            let target =
-                if attachment.port.security == PortSecurity::On { filtered(&vif)? } else { open.clone() };
+            let target = target(&vif)?;
             leaves.push((vif, target.clone()));
             leaves.push((tap, target));
         }
         leaves.sort_unstable();
-        Ok(leaves)
+        Ok::<Vec<(String, Target)>, InvalidId>(leaves)
     };
+    let filtered: fn(&Attachment) -> bool = |a| a.port.security == PortSecurity::On;
     let guarded = !host.guarded.is_empty();
-    let keeping = !host.keep.is_empty();
-    if keeping {
-        keep::write(names, chains);
+
+    let mut sources = leaves(filtered, |vif| Ok(Target::Goto(ChainName::ours(&format!("s-{vif}"))?)))?;
+    let mut otherwise = Vec::new();
+    if guarded {
+        sources.extend(leaves(|a| a.port.security == PortSecurity::Off, |_| Ok(Target::Return))?);
+        sources.sort_unstable();
+        otherwise.push(Rule::always(Target::Goto(names.unknown_from.clone())));
     }
+    by_kind(&sources, |kind, sources| {
+        let tree =
+            NameTree { root: kind.source()?, label: "x", condition: Match::PhysdevIn, otherwise: &otherwise };
+        tree.write(sources, chains)
+    })?;
 
-    let sources = leaves(|vif| Ok(Target::Goto(ChainName::ours(&format!("s-{vif}"))?)), &Target::Return)?;
-    let otherwise: &[Rule] =
-        if guarded { &[Rule::always(Target::Goto(names.unknown_from.clone()))] } else { &[] };
-    let tree = NameTree { root: names.source.clone(), label: "x", condition: Match::PhysdevIn, otherwise };
-    tree.write(&sources, chains)?;
-
-    // Who is not filtered goes on at once; a group that keeps connections wants to know of it.
-    let open = Target::Goto(if keeping { names.keep_from.clone() } else { names.to.clone() });
-    let senders = leaves(|vif| Ok(Target::Goto(ChainName::ours(&format!("o-{vif}"))?)), &open)?;
-    let otherwise = [Rule::always(open)];
+    let senders = leaves(filtered, |vif| Ok(Target::Goto(ChainName::ours(&format!("o-{vif}"))?)))?;
+    let otherwise = [Rule::always(Target::SetPacketMark(PacketMark::UNOPPOSED))];
     let tree =
         NameTree { root: names.from.clone(), label: "f", condition: Match::PhysdevIn, otherwise: &otherwise };
     tree.write(&senders, chains)?;
 
-    let open = Target::Goto(if keeping { names.open_accept.clone() } else { names.accept.clone() });
-    let receivers = leaves(|vif| Ok(Target::Goto(ChainName::ours(&format!("i-{vif}"))?)), &open)?;
-    let otherwise = [Rule::always(open)];
+    let receivers = leaves(filtered, |vif| Ok(Target::Goto(ChainName::ours(&format!("i-{vif}"))?)))?;
+    let open = if host.keep.is_empty() { &names.accept } else { &names.open_accept };
+    let otherwise = [Rule::always(Target::Goto(open.clone()))];
     let tree =
         NameTree { root: names.to.clone(), label: "t", condition: Match::PhysdevOut, otherwise: &otherwise };
     tree.write(&receivers, chains)?;
@@ -232,11 +280,27 @@ fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(),
         chains.insert(names.unknown_from.clone(), from.collect());
         let to = host.guarded.iter().map(|b| Rule::new([Match::OutBridge(b.clone())], DEFAULT_VERDICT));
         chains.insert(names.unknown_to.clone(), to.collect());
-        let known = leaves(|_| Ok(Target::Return), &Target::Return)?;
+        let known = leaves(|_| true, |_| Ok(Target::Return))?;
         let otherwise = [Rule::always(Target::Goto(names.unknown_to.clone()))];
-        let root = names.receiver.clone();
-        NameTree { root, label: "r", condition: Match::PhysdevOut, otherwise: &otherwise }
-            .write(&known, chains)?;
+        by_kind(&known, |kind, known| {
+            let root = kind.receiver()?;
+            NameTree { root, label: "r", condition: Match::PhysdevOut, otherwise: &otherwise }
+                .write(known, chains)
+        })?;
+    }
+    Ok(())
+}
+
+/// Does something with each kind's part of the leaves (sorted by name).
+fn by_kind(
+    leaves: &[(String, Target)],
+    mut write: impl FnMut(Kind, &[(String, Target)]) -> Result<(), InvalidId>,
+) -> Result<(), InvalidId> {
+    for kind in Kind::ALL {
+        let start = leaves.partition_point(|(name, _)| name.as_str() < kind.0);
+        let (_, rest) = leaves.split_at(start);
+        let length = rest.partition_point(|(name, _)| name.starts_with(kind.0));
+        write(kind, &rest[..length])?;
     }
     Ok(())
 }

@@ -231,7 +231,7 @@ fn narrows(observed: &ObservedTable, desired: &Chains) -> bool {
         let mut missing = found.iter().peekable();
         let added_harmlessly = wanted.iter().all(|rule| {
             let stood = missing.next_if(|found| matches!(found, ObservedRule::Known(found) if found == rule));
-            let permits = matches!(rule.target, Target::Goto(_) | Target::Jump(_));
+            let permits = matches!(rule.target, Target::Goto(_) | Target::Jump(_) | Target::Return);
             stood.is_some() || (compile::is_permission_list(chain) && permits)
         });
         !added_harmlessly || missing.next().is_some()

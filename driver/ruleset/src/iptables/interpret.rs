@@ -119,6 +119,8 @@ pub fn traverse<'a>(
             Conntrack::Some { mark, .. } => Some(mark),
             Conntrack::None(_) => None,
         },
+        // Whatever others wrote there must not matter.
+        packet_mark: u32::MAX,
         zone: None,
         steps: Vec::new(),
         u32_bytes: None,
@@ -159,6 +161,7 @@ struct Walk<'a, 't> {
     chains: &'a BTreeMap<ChainName, Vec<ObservedRule>>,
     transit: &'t Transit<'t>,
     mark: Option<u32>,
+    packet_mark: u32,
     zone: Option<u16>,
     steps: Vec<Step<'a>>,
     u32_bytes: Option<Vec<u8>>,
@@ -195,6 +198,7 @@ impl<'a> Walk<'a, '_> {
                         *old = (*old & !MARK_MASK) | mark.value();
                     }
                 }
+                Target::SetPacketMark(mark) => self.packet_mark = mark.put_on(self.packet_mark),
                 Target::Zone(zone) => self.zone = Some(*zone),
             }
         }
@@ -255,6 +259,7 @@ impl<'a> Walk<'a, '_> {
             Match::ConnMark { negated, mark } => {
                 self.mark.is_some_and(|found| (found & MARK_MASK == mark.value()) != *negated)
             }
+            Match::PacketMark { negated, mark } => mark.is_on(self.packet_mark) != *negated,
             Match::MacSource(mac) => packet.source == *mac,
             Match::U32(test) => {
                 let bytes = self.u32_bytes.get_or_insert_with(|| packet.ip_bytes());

@@ -45,6 +45,7 @@ fn module(m: &Match) -> Option<&'static str> {
         Match::PhysdevIn(_) | Match::PhysdevOut(_) | Match::IsBridged => "physdev",
         Match::Conntrack(..) => "conntrack",
         Match::ConnMark { .. } => "connmark",
+        Match::PacketMark { .. } => "mark",
         Match::MacSource(_) => "mac",
         Match::U32(_) => "u32",
     })
@@ -79,6 +80,9 @@ impl fmt::Display for Match {
                 }
             }
             Self::ConnMark { negated, mark } => {
+                write!(f, "{}--mark {mark}", if *negated { "! " } else { "" })
+            }
+            Self::PacketMark { negated, mark } => {
                 write!(f, "{}--mark {mark}", if *negated { "! " } else { "" })
             }
             Self::MacSource(mac) => write!(f, "--mac-source {mac}"),
@@ -160,6 +164,7 @@ impl fmt::Display for Target {
             Self::Jump(chain) => write!(f, "-j {chain}"),
             Self::Goto(chain) => write!(f, "-g {chain}"),
             Self::SetMark(mark) => write!(f, "-j CONNMARK --set-xmark {mark}"),
+            Self::SetPacketMark(mark) => write!(f, "-j MARK --set-xmark {mark}"),
             Self::Zone(zone) => write!(f, "-j CT --zone {zone}"),
         }
     }

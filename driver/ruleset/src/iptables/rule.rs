@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::mark::Mark;
+use super::mark::{Mark, PacketMark};
 use crate::ids::{ChainName, Interface, Mac};
 use crate::model::{Icmp, PortRange, Protocol};
 
@@ -77,6 +77,13 @@ pub enum Match {
         negated: bool,
         /// Value under our mask.
         mark: Mark,
+    },
+    /// `-m mark [!] --mark`
+    PacketMark {
+        /// With `!`
+        negated: bool,
+        /// Value under some of our bits.
+        mark: PacketMark,
     },
     /// `-m mac --mac-source`
     MacSource(Mac),
@@ -166,6 +173,8 @@ pub enum Target {
     Goto(ChainName),
     /// `-j CONNMARK --set-xmark`
     SetMark(Mark),
+    /// `-j MARK --set-xmark`
+    SetPacketMark(PacketMark),
     /// `-j CT --zone`
     Zone(u16),
 }

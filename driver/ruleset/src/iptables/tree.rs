@@ -2,15 +2,27 @@
 //!
 //! A node holds at most about [`FLAT`] rules. Chains are named after what they select, so that one more entry
 //! changes one node, or splits one, and leaves the rest of the tree as it stands in the kernel.
+//!
+//! How deep a tree may be is fixed, whatever it holds (nf_tables allows 16 chains from the hook to the last): where entries
+//! are so unlucky that they would need more, upper nodes take in the nodes below and become wider.
+
+mod branch;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use self::branch::Branch;
 use super::Chains;
 use super::rule::{IfPattern, Match, Rule, Target};
 use crate::ids::{ChainName, Interface, InvalidId};
 
 /// Up to so many entries stand in one chain.
 const FLAT: usize = 8;
+
+/// So many chains follow one another at most in a tree over interface names.
+pub(super) const NAME_LEVELS: usize = 5;
+
+/// So many chains follow one another at most in a tree over prefixes.
+pub(super) const PREFIX_LEVELS: usize = 6;
 
 /// A tree over interface names.
 pub(super) struct NameTree<'a> {
@@ -27,44 +39,37 @@ pub(super) struct NameTree<'a> {
 impl NameTree<'_> {
     /// Writes the tree for `leaves` (sorted by name, unique).
     pub(super) fn write(&self, leaves: &[(String, Target)], chains: &mut Chains) -> Result<(), InvalidId> {
-        self.node(self.root.clone(), leaves, chains)
+        let tree = Branch::grow(leaves, &|leaves| {
+            let common = common_text(leaves);
+            let next = move |leaf: &(String, Target)| leaf.0.as_bytes().get(common).copied();
+            Box::new(leaves.chunk_by(move |a, b| next(a) == next(b)))
+        });
+        self.node(self.root.clone(), &tree, NAME_LEVELS, chains)
     }
 
     fn node(
         &self,
         chain: ChainName,
-        leaves: &[(String, Target)],
+        branch: &Branch<'_, (String, Target)>,
+        levels: usize,
         chains: &mut Chains,
     ) -> Result<(), InvalidId> {
         let mut rules = Vec::new();
-        if leaves.len() <= FLAT {
-            for leaf in leaves {
-                rules.push(self.leaf(leaf)?);
-            }
-        } else {
-            let common = common_text(leaves);
-            for group in
-                leaves.chunk_by(|(a, _), (b, _)| a.as_bytes().get(common) == b.as_bytes().get(common))
-            {
-                if let [leaf] = group {
-                    rules.push(self.leaf(leaf)?);
-                } else {
-                    let prefix = &group[0].0[..common_text(group)];
-                    let child = ChainName::ours(&format!("{}-{prefix}", self.label))?;
-                    let names = IfPattern::Prefix(prefix.parse::<Interface>()?);
-                    rules.push(Rule::new([(self.condition)(names)], Target::Goto(child.clone())));
-                    self.node(child, group, chains)?;
-                }
+        for child in branch.children(levels) {
+            if let [(name, target)] = child.entries {
+                let exactly = IfPattern::Exactly(name.parse::<Interface>()?);
+                rules.push(Rule::new([(self.condition)(exactly)], target.clone()));
+            } else {
+                let prefix = &child.entries[0].0[..common_text(child.entries)];
+                let chain = ChainName::ours(&format!("{}-{prefix}", self.label))?;
+                let names = IfPattern::Prefix(prefix.parse::<Interface>()?);
+                rules.push(Rule::new([(self.condition)(names)], Target::Goto(chain.clone())));
+                self.node(chain, child, levels - 1, chains)?;
             }
         }
         rules.extend_from_slice(self.otherwise);
         chains.insert(chain, rules);
         Ok(())
-    }
-
-    fn leaf(&self, (name, target): &(String, Target)) -> Result<Rule, InvalidId> {
-        let exactly = IfPattern::Exactly(name.parse::<Interface>()?);
-        Ok(Rule::new([(self.condition)(exactly)], target.clone()))
     }
 }
 
@@ -83,40 +88,41 @@ pub(super) struct PrefixTree<'a> {
     pub inner: &'a dyn Fn(IpNet) -> Result<ChainName, InvalidId>,
     /// `-s` or `-d`.
     pub condition: fn(IpNet) -> Match,
-    /// What a match does.
-    pub target: &'a dyn Fn(IpNet) -> Target,
+    /// The rules for an entry.
+    pub rules: &'a dyn Fn(IpNet) -> Vec<Rule>,
 }
 
 impl PrefixTree<'_> {
     /// Writes the tree for `nets` (one family, sorted, disjoint).
     pub(super) fn write(&self, nets: &[IpNet], chains: &mut Chains) -> Result<(), InvalidId> {
-        self.node(self.root.clone(), nets, chains)
-    }
-
-    fn node(&self, chain: ChainName, nets: &[IpNet], chains: &mut Chains) -> Result<(), InvalidId> {
-        let mut rules = Vec::new();
-        if nets.len() <= FLAT {
-            rules.extend(nets.iter().map(|net| self.leaf(*net)));
-        } else {
+        let tree = Branch::grow(nets, &|nets| {
             // Three bits more than all have in common: at most eight children.
             let depth = common_net(nets).prefix_len() + 3;
-            for group in nets.chunk_by(|a, b| child(*a, depth) == child(*b, depth)) {
-                if let [net] = group {
-                    rules.push(self.leaf(*net));
-                } else {
-                    let prefix = common_net(group);
-                    let child = (self.inner)(prefix)?;
-                    rules.push(Rule::new([(self.condition)(prefix)], Target::Goto(child.clone())));
-                    self.node(child, group, chains)?;
-                }
+            Box::new(nets.chunk_by(move |a, b| child(*a, depth) == child(*b, depth)))
+        });
+        self.node(self.root.clone(), &tree, PREFIX_LEVELS, chains)
+    }
+
+    fn node(
+        &self,
+        chain: ChainName,
+        branch: &Branch<'_, IpNet>,
+        levels: usize,
+        chains: &mut Chains,
+    ) -> Result<(), InvalidId> {
+        let mut rules = Vec::new();
+        for child in branch.children(levels) {
+            if let [net] = child.entries {
+                rules.extend((self.rules)(*net));
+            } else {
+                let prefix = common_net(child.entries);
+                let chain = (self.inner)(prefix)?;
+                rules.push(Rule::new([(self.condition)(prefix)], Target::Goto(chain.clone())));
+                self.node(chain, child, levels - 1, chains)?;
             }
         }
         chains.insert(chain, rules);
         Ok(())
-    }
-
-    fn leaf(&self, net: IpNet) -> Rule {
-        Rule::new([(self.condition)(net)], (self.target)(net))
     }
 }
 
@@ -146,73 +152,4 @@ fn common_net(nets: &[IpNet]) -> IpNet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn depth(chains: &Chains, chain: &ChainName) -> usize {
-        let deepest = chains[chain]
-            .iter()
-            .filter_map(|r| r.target.chain())
-            .filter(|c| chains.contains_key(*c))
-            .map(|c| depth(chains, c));
-        1 + deepest.max().unwrap_or(0)
-    }
-
-    #[test]
-    fn five_hundred_interfaces_are_found_in_few_steps() {
-        let mut leaves: Vec<_> = (1..=500)
-            .flat_map(|d| [format!("vif{d}.0"), format!("tap{d}.0")])
-            .map(|n| (n, Target::Drop))
-            .collect();
-        leaves.sort_unstable();
-        let otherwise = [Rule::always(Target::Return)];
-        let tree = NameTree {
-            root: ChainName::ours("from").unwrap(),
-            label: "f",
-            condition: Match::PhysdevIn,
-            otherwise: &otherwise,
-        };
-        let mut chains = Chains::new();
-        tree.write(&leaves, &mut chains).unwrap();
-        assert!(chains.values().all(|rules| rules.len() <= 12));
-        assert!(depth(&chains, &tree.root) <= 5);
-        let exact = chains
-            .values()
-            .flatten()
-            .filter(|r| matches!(r.matches(), [Match::PhysdevIn(IfPattern::Exactly(_))]))
-            .count();
-        assert_eq!(exact, 1000);
-    }
-
-    #[test]
-    fn one_more_member_changes_few_rules_of_thousands() {
-        let nets: Vec<IpNet> = (0u32..2000)
-            .map(|i| IpNet::from(std::net::IpAddr::from((0x0a00_0000 + i * 7).to_be_bytes())))
-            .collect();
-        let inner = |net: IpNet| {
-            ChainName::ours(&format!(
-                "n-{:x}-{}",
-                match net.network() {
-                    std::net::IpAddr::V4(a) => a.to_bits(),
-                    std::net::IpAddr::V6(_) => 0,
-                },
-                net.prefix_len()
-            ))
-        };
-        let tree = PrefixTree {
-            root: ChainName::ours("ms").unwrap(),
-            inner: &inner,
-            condition: Match::Source,
-            target: &|_| Target::Accept,
-        };
-        let (mut before, mut after) = (Chains::new(), Chains::new());
-        tree.write(&nets, &mut before).unwrap();
-        let mut more = nets;
-        more.push("10.0.9.9/32".parse().unwrap());
-        more.sort_unstable();
-        tree.write(&more, &mut after).unwrap();
-        assert!(depth(&after, &tree.root) <= 5);
-        let changed = after.iter().filter(|(name, rules)| before.get(*name) != Some(rules)).count();
-        assert!(changed <= 3, "{changed} chains changed");
-    }
-}
+mod tests;

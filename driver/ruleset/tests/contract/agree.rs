@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use ruleset::iptables::interpret::{Conntrack, Fate, Transit, traverse};
 use ruleset::iptables::{CtDirection, CtStates, Epoch, MARK_MASK, Mark, Observed, Table, parse_save, plan};
-use ruleset::model::{Family, PortSecurity};
+use ruleset::model::{Direction, Family, PortSecurity};
 use ruleset::packet::{Packet, Transport};
 use ruleset::resolve::HostPolicy;
 use ruleset::verdict::{Connection, Endpoint, Hop, Passage, Reason, verdict};
@@ -61,6 +61,24 @@ fn is_filtered(end: Endpoint<'_>) -> bool {
     matches!(end, Endpoint::Port(port) if port.security == PortSecurity::On)
 }
 
+/// Whether a packet is for the address of a filtered port of the bridge and goes out to somebody who does not have it. What
+/// becomes of it says nothing about its connection.
+pub(crate) fn strays(host: &HostPolicy, way: &Way, packet: &Packet) -> bool {
+    let Some((_, destination)) = packet.addresses() else { return false };
+    let family = Family::of(&destination.into());
+    let filtered: Vec<_> = host
+        .attachments
+        .iter()
+        .filter(|a| a.port.security == PortSecurity::On && a.bridge.as_str() == way.bridge)
+        .collect();
+    let is_somebodys =
+        filtered.iter().any(|a| a.port.sources(family).iter().any(|(_, net)| *net == destination.into()));
+    let receiver = filtered.iter().find(|a| a.interfaces().contains(&way.output));
+    let has_it =
+        receiver.is_some_and(|a| a.port.sources(family).iter().any(|(_, net)| net.contains(&destination)));
+    is_somebodys && !has_it
+}
+
 /// Compares one decision; the error tells the whole story.
 fn compare(
     host: &HostPolicy,
@@ -97,7 +115,9 @@ fn compare(
     let by_rules = matches!(expected, Passage::Stops { reason: Reason::Default | Reason::Provider(_), .. });
     let passes = expected.passes() || (judged && by_rules);
     let wanted = if passes { Fate::Accepted } else { Fate::Dropped };
+    let at_sender = matches!(expected, Passage::Stops { side: Direction::Egress, .. });
     let wanted_mark = match connection {
+        _ if strays(host, way, packet) && !at_sender => before,
         Connection::New | Connection::Original if passes => (before & !MARK_MASK) | epoch,
         Connection::New | Connection::Original if by_rules && before & MARK_MASK != epoch => {
             (before & !MARK_MASK) | Mark::REVOKED.value()
@@ -174,7 +194,7 @@ fn without(dump: &str, what: &str) -> String {
 /// A comparison that finds nothing must be able to find something.
 #[test]
 fn chains_that_differ_from_the_contract_are_found_out() {
-    let faults: [(&str, Tamper); 12] = [
+    let faults: [(&str, Tamper); 15] = [
         ("servers and routers pass", |dump| without(dump, "-A dwb-guard ")),
         ("claims in neighbour advertisements pass", |dump| without(dump, "--icmpv6-type 136 -j dwb-n-")),
         ("any MAC", |dump| dump.replace("--mac-source 00:16:3e:00:00:01", "--mac-source 00:16:3e:00:00:02")),
@@ -186,6 +206,9 @@ fn chains_that_differ_from_the_contract_are_found_out() {
         ("invalid packets", |dump| without(dump, "--ctstate INVALID")),
         ("the operator's rules left out", |dump| without(dump, "-j dwb-po")),
         ("nobody is marked as cut", |dump| without(dump, "-j CONNMARK --set-xmark 0xffffff00")),
+        ("what strays counts", |dump| without(dump, "-j dwb-local")),
+        ("what is meant strays", |dump| without(dump, "-j MARK --set-xmark 0x0/0x40000000")),
+        ("others' marks on packets", |dump| without(dump, "-j MARK --set-xmark 0x0/0x70000000")),
         ("routers from anywhere", |dump| dump.replace("-s fe80::/10 ", "")),
     ];
     for (what, tamper) in faults {

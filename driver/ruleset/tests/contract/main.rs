@@ -6,7 +6,9 @@
 
 mod agree;
 mod conntrack;
+mod depth;
 mod generate;
 mod laws;
 mod sequences;
+mod strays;
 mod tables;

@@ -3,9 +3,10 @@
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::{DEFAULT_VERDICT, Names, denial};
+use super::{DEFAULT_VERDICT, Names, denial, local};
 use crate::ids::{ChainName, InvalidId, Mac};
 use crate::iptables::Chains;
+use crate::iptables::mark::PacketMark;
 use crate::iptables::rule::{CtStates, Match, Rule, Target};
 use crate::model::{Direction, Family, Icmp, PortRange, Protocol};
 use crate::packet::{ICMP_REDIRECT, icmpv6};
@@ -69,24 +70,31 @@ pub(super) fn port_chains(
 
     for (direction, label) in [(Direction::Egress, "o"), (Direction::Ingress, "i")] {
         let passed = match direction {
-            Direction::Egress => names.to.clone(),
+            Direction::Egress => names.pass.clone(),
             Direction::Ingress => names.accept.clone(),
         };
-        let mut rules: Vec<Rule> = essentials(direction, family)?
-            .into_iter()
-            .map(|matches| Rule::new(matches, Target::Goto(passed.clone())))
-            .collect();
+        let mut rules = Vec::new();
+        if direction == Direction::Ingress {
+            rules.extend(local::meant(&attachment.port, family));
+        }
+        let essentials = essentials(direction, family)?.into_iter();
+        rules.extend(essentials.map(|matches| Rule::new(matches, Target::Goto(passed.clone()))));
         rules.push(Rule::new([Match::Conntrack(CtStates::INVALID, None)], DEFAULT_VERDICT));
         let provider = match direction {
             Direction::Egress => &names.provider_egress,
             Direction::Ingress => &names.provider_ingress,
         };
-        rules.push(Rule::always(Target::Jump(provider.clone())));
         let mut groups = attachment.port.groups.clone();
         groups.sort_unstable();
         groups.dedup();
-        for group in &groups {
-            rules.push(Rule::always(Target::Jump(super::groups::chain(direction, group)?)));
+        let lists = groups.iter().map(|group| super::groups::chain(direction, group));
+        for list in std::iter::once(Ok(provider.clone())).chain(lists) {
+            rules.push(Rule::always(Target::Jump(list?)));
+            // A receiver's list ends what it lets pass; a sender's comes back.
+            if direction == Direction::Egress {
+                let passed = Match::PacketMark { negated: true, mark: PacketMark::UNJUDGED };
+                rules.push(Rule::new([passed], Target::Return));
+            }
         }
         rules.extend(denial(names));
         chains.insert(ChainName::ours(&format!("{label}-{vif}"))?, rules);
@@ -99,8 +107,9 @@ fn sources_v4(mac: Mac, sources: &[(Mac, IpNet)], names: &Names) -> Result<Vec<R
     let unspecified = Match::Source(host_net([0, 0, 0, 0].into()));
     let broadcast = Match::Destination(host_net([255; 4].into()));
     let discover = udp(68, 67)?.into_iter().chain([unspecified, broadcast, Match::MacSource(mac)]);
-    let mut rules = vec![Rule::new(discover, Target::Return)];
-    rules.extend(own(sources, names));
+    // What every packet passes stands first.
+    let mut rules: Vec<Rule> = own(sources, names).collect();
+    rules.push(Rule::new(discover, Target::Return));
     rules.push(Rule::always(DEFAULT_VERDICT));
     Ok(rules)
 }

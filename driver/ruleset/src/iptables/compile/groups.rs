@@ -64,8 +64,8 @@ pub(super) fn write(
     let mut owners = Owners::default();
     for direction in [Direction::Egress, Direction::Ingress] {
         let passed = |keep: bool| match (direction, keep) {
-            (Direction::Egress, false) => &names.to,
-            (Direction::Egress, true) => &names.keep_to,
+            (Direction::Egress, false) => &names.pass,
+            (Direction::Egress, true) => &names.keep_pass,
             (Direction::Ingress, false) => &names.accept,
             (Direction::Ingress, true) => &names.keep_accept,
         };
@@ -94,7 +94,12 @@ pub(super) fn write(
                 root: set.chain(direction, None)?,
                 inner: &inner,
                 condition: remote_condition(direction),
-                target: &|_| Target::Goto(passed(set.keep).clone()),
+                rules: &|net| {
+                    vec![Rule::new(
+                        [remote_condition(direction)(net)],
+                        Target::Goto(passed(set.keep).clone()),
+                    )]
+                },
             };
             let mut written = Chains::new();
             tree.write(&nets, &mut written)?;

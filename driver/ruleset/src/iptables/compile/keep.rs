@@ -1,42 +1,23 @@
 //! Groups that keep connections when their rule goes (`on_rule_removal = "keep"`, what AWS does).
 //!
-//! A connection is kept if every group that allowed it says so. The two sides meet in the connection's mark: the
-//! sender's leaves a note in it, the receiver's turns the note into [`Mark::KEPT`], which passes in every epoch. None of
+//! A connection is kept if every group that allowed it says so. The two sides meet in the packet's mark: the sender's leaves a
+//! note in it, for which the receiver's marks the connection with [`Mark::KEPT`], which passes in every epoch. None of
 //! these chains exists on a host without such a group.
 
-use super::Names;
-use crate::ids::ChainName;
-use crate::iptables::Chains;
-use crate::iptables::mark::{Epoch, Mark};
+use super::packet_is;
+use crate::iptables::mark::{Epoch, Mark, PacketMark};
 use crate::iptables::rule::{Match, Rule, Target};
 
-fn marked(mark: Mark, target: Target) -> Rule {
-    Rule::new([Match::ConnMark { negated: false, mark }], target)
-}
-
-/// `dwb-keep-to`, `dwb-keep-from`: leaves the note and goes on to the receivers.
+/// `dwb-keep-accept`: a receiver's group keeps. `dwb-open-accept`: the receiver is not filtered. Both keep what was noted as one
+/// of `notes`, and are `dwb-accept` for the rest.
 ///
 /// What another port has judged already, since the bridge floods one packet to several, is left as it is.
-pub(super) fn towards(epoch: Epoch, note: Mark, receivers: &ChainName) -> Vec<Rule> {
-    let on = Target::Goto(receivers.clone());
-    vec![
-        marked(epoch.mark(), on.clone()),
-        marked(Mark::KEPT, on.clone()),
-        // A note must not take its place: replies would pass again.
-        marked(Mark::REVOKED, on.clone()),
-        Rule::always(Target::SetMark(note)),
-        Rule::always(on),
-    ]
-}
-
-/// `dwb-keep-accept`: a receiver's group keeps. `dwb-open-accept`: the receiver is not filtered.
-pub(super) fn write(names: &Names, chains: &mut Chains) {
-    let kept = Target::SetMark(Mark::KEPT);
-    let end = [marked(Mark::KEPT, Target::Accept), Rule::always(Target::Goto(names.accept.clone()))];
-    let mut by_group = vec![marked(Mark::KEEPING, kept.clone()), marked(Mark::UNOPPOSED, kept.clone())];
-    by_group.extend(end.iter().cloned());
-    let mut by_sender = vec![marked(Mark::KEEPING, kept)];
-    by_sender.extend(end);
-    chains.insert(names.keep_accept.clone(), by_group);
-    chains.insert(names.open_accept.clone(), by_sender);
+pub(super) fn accept(epoch: Epoch, notes: &[PacketMark]) -> Vec<Rule> {
+    let marked = |mark, target| Rule::new([Match::ConnMark { negated: false, mark }], target);
+    let mut rules = vec![packet_is(PacketMark::STRAY, Target::Accept), marked(epoch.mark(), Target::Accept)];
+    rules.extend(notes.iter().map(|note| packet_is(*note, Target::SetMark(Mark::KEPT))));
+    rules.push(marked(Mark::KEPT, Target::Accept));
+    rules.push(Rule::always(Target::SetMark(epoch.mark())));
+    rules.push(Rule::always(Target::Accept));
+    rules
 }

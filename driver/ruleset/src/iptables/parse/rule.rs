@@ -1,13 +1,13 @@
 //! One rule from its printed form; `None` for anything we could not have written.
 
 use super::names::protocol_number;
-use crate::iptables::mark::{MARK_MASK, Mark};
+use crate::iptables::mark::{MARK_MASK, Mark, PacketMark};
 use crate::iptables::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 use crate::model::{Icmp, PortRange, Protocol};
 
 /// Matches that look at nothing unless an option says so. Others do (`-m socket` alone is a condition), and a rule with
 /// one is not what the rest of its words says.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
     "physdev",
     "tcp",
     "udp",
@@ -19,6 +19,7 @@ const MODULES: [&str; 14] = [
     "icmp6",
     "conntrack",
     "connmark",
+    "mark",
     "mac",
     "addrtype",
     "u32",
@@ -29,6 +30,8 @@ pub(super) fn parse(spec: &str) -> Option<Rule> {
     let words = shell_words::split(spec).ok()?;
     let mut words = words.iter().map(String::as_str).peekable();
     let mut protocol: Option<Protocol> = None;
+    // Which of two modules `--mark` belongs to.
+    let mut module = "";
     let mut matches = Vec::new();
     let mut target = None;
     while let Some(word) = words.next() {
@@ -41,7 +44,7 @@ pub(super) fn parse(spec: &str) -> Option<Rule> {
             return None;
         }
         match option {
-            "-m" if MODULES.contains(&words.next()?) => {}
+            "-m" => module = words.next().filter(|name| MODULES.contains(name))?,
             "-s" => matches.push(Match::Source(words.next()?.parse().ok()?)),
             "-d" => matches.push(Match::Destination(words.next()?.parse().ok()?)),
             "-i" => matches.push(Match::InBridge(words.next()?.parse().ok()?)),
@@ -73,7 +76,12 @@ pub(super) fn parse(spec: &str) -> Option<Rule> {
                 };
                 matches.push(Match::Conntrack(states, direction));
             }
-            "--mark" => matches.push(Match::ConnMark { negated, mark: mark(words.next()?)? }),
+            "--mark" if module == "connmark" => {
+                matches.push(Match::ConnMark { negated, mark: mark(words.next()?)? });
+            }
+            "--mark" if module == "mark" => {
+                matches.push(Match::PacketMark { negated, mark: packet_mark(words.next()?)? });
+            }
             "--mac-source" => matches.push(Match::MacSource(words.next()?.parse().ok()?)),
             "--u32" => matches.push(Match::U32(u32_test(words.next()?)?)),
             "-g" => target = Some(Target::Goto(words.next()?.parse().ok()?)),
@@ -90,6 +98,7 @@ fn jump<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Target> {
         "DROP" => Target::Drop,
         "RETURN" => Target::Return,
         "CONNMARK" if words.next()? == "--set-xmark" => Target::SetMark(mark(words.next()?)?),
+        "MARK" if words.next()? == "--set-xmark" => Target::SetPacketMark(packet_mark(words.next()?)?),
         "CT" if words.next()? == "--zone" => Target::Zone(words.next()?.parse().ok()?),
         chain => Target::Jump(chain.parse().ok()?),
     })
@@ -124,6 +133,11 @@ fn states(text: &str) -> Option<CtStates> {
 fn mark(text: &str) -> Option<Mark> {
     let (value, mask) = text.split_once('/')?;
     (number(mask)? == MARK_MASK).then(|| Mark::new(number(value)?)).flatten()
+}
+
+fn packet_mark(text: &str) -> Option<PacketMark> {
+    let (value, mask) = text.split_once('/')?;
+    PacketMark::new(number(value)?, number(mask)?)
 }
 
 /// What `--u32` can hold; nothing that would end the quotation it is printed in.
