@@ -1,13 +1,14 @@
 //! A host's policy of a given size: a group of its own for every VIF.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use drawbridge::desired::HostDesired;
 use ruleset::model::{
     Direction, Family, Group, Policy, Port, PortRange, PortSecurity, Protocol, Remote, Rule, Service,
 };
-use ruleset::resolve::{Attachment, resolve};
+use ruleset::resolve::{Attachment, HostPolicy, resolve};
+use xenapi::Backend;
 
 /// The port on which the Lab's guest listens in measurements.
 pub(crate) const GUEST_PORT: u16 = 7777;
@@ -34,7 +35,11 @@ pub(crate) fn host(vifs: u16, rules: u16, extra: bool) -> Result<HostDesired> {
         policy.groups.insert(group.id.clone(), group);
     }
     let live: Vec<Port> = attachments.iter().map(|a| a.port.clone()).collect();
-    Ok(HostDesired { policy: resolve(&policy, &live, attachments, BTreeSet::new())?, locking: Vec::new() })
+    Ok(desired(resolve(&policy, &live, attachments, BTreeSet::new())?))
+}
+
+fn desired(policy: HostPolicy) -> HostDesired {
+    HostDesired { backend: Backend::Bridge, policy, locking: Vec::new(), locked: BTreeMap::new() }
 }
 
 fn rule(n: u16) -> Result<Rule> {
@@ -99,7 +104,7 @@ pub(crate) fn host_with_guest(vifs: u16, rules: u16, number: u8) -> Result<HostD
         policy.groups.insert(group.id.clone(), group);
     }
     let live: Vec<Port> = attachments.iter().map(|a| a.port.clone()).collect();
-    Ok(HostDesired { policy: resolve(&policy, &live, attachments, BTreeSet::new())?, locking: Vec::new() })
+    Ok(desired(resolve(&policy, &live, attachments, BTreeSet::new())?))
 }
 
 /// The same policy as peers lay it out: one list of jumps, a chain a VIF and direction, one rule a line.
