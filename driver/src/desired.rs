@@ -1,5 +1,6 @@
 //! What every host of the pool should hold: the policy file's ports bound to XAPI's VIFs, each with its host.
 
+mod bind;
 mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruleset::ids::{GroupId, Interface, Mac, VifUuid};
 use ruleset::model::Port;
 use ruleset::resolve::{Attachment, HostPolicy, PeerSet, ResolveError, resolve};
-use xenapi::{Backend, DefaultLockingMode, Host, LockingMode, Network, PowerState, Ref, Vif, Vm};
+use xenapi::{Backend, Host, LockingMode, Network, Ref, Vif, Vm};
 
+use self::bind::{Bound, Index, Live, about, bind};
 use crate::intake::inventory::Inventory;
-use crate::intake::policy_file::{PolicyFile, PortSpec};
-use crate::locking::{self, Locking, VifLocking};
+use crate::intake::policy_file::{Origin, PolicyFile};
+use crate::locking::{self, VifLocking};
 
 /// `network.other_config` key by which an operator guards a network.
 pub const GUARDED_KEY: &str = "drawbridge:guarded";
@@ -23,8 +25,25 @@ pub struct Desired {
     pub hosts: BTreeMap<Ref<Host>, HostDesired>,
     /// VIFs of the policy that have no interface anywhere, with the locking they should have until they come back.
     pub idle: Vec<VifLocking>,
+    /// Where the ports are.
+    pub bindings: Vec<Binding>,
     /// What could not be bound. The rest is enforced all the same.
     pub problems: Vec<Problem>,
+}
+
+/// A port that the pool has.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Where it is described.
+    pub origin: Origin,
+    /// Its VIF.
+    pub vif: VifUuid,
+    /// The VM.
+    pub vm: Ref<Vm>,
+    /// The host on which it has an interface, if it has one.
+    pub host: Option<Ref<Host>>,
+    /// Its groups.
+    pub groups: Vec<GroupId>,
 }
 
 /// The desired state of a host.
@@ -47,6 +66,19 @@ impl HostDesired {
         self.policy.attachments.is_empty() && self.policy.guarded.is_empty()
     }
 
+    /// Whether nothing has to be done for this where that stands. What is locked already asks for nothing.
+    #[must_use]
+    pub fn asks_for_the_same(&self, other: &Self) -> bool {
+        let steps = |desired: &Self| {
+            let steps = desired.locking.iter().map(|vif| (vif.reference.clone(), vif.steps()));
+            steps.filter(|(_, steps)| !steps.is_empty()).collect::<Vec<_>>()
+        };
+        self.backend == other.backend
+            && self.policy == other.policy
+            && self.locked == other.locked
+            && steps(self).iter().all(|step| steps(other).contains(step))
+    }
+
     /// Whether a rule on this host refers to the members of one of these groups.
     #[must_use]
     pub fn refers_to(&self, groups: &BTreeSet<GroupId>) -> bool {
@@ -59,27 +91,11 @@ impl HostDesired {
 pub struct Problem {
     /// What it is about: a VM, a network, a host.
     pub subject: String,
-    /// The VM, as the policy names it, if it concerns no other.
+    /// The VM, or the VIF, as the policy names it, if it concerns no other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
     /// What is wrong and what to do.
     pub message: String,
-}
-
-/// A port found in the pool; `live` if its VIF has an interface in some dom0.
-struct Bound {
-    port: Port,
-    live: Option<Live>,
-    /// What is to be locked again while it is not.
-    idle: Option<VifLocking>,
-}
-
-struct Live {
-    host: Ref<Host>,
-    domid: u32,
-    device: u32,
-    bridge: Interface,
-    locking: VifLocking,
 }
 
 /// Binds a policy to a pool. `own` are the MAC addresses of the machine this runs on.
@@ -94,10 +110,13 @@ pub fn desired(
     let mut problems = Vec::new();
     let mut bound: Vec<Bound> = Vec::new();
     let mut seen: BTreeSet<Ref<Vif>> = BTreeSet::new();
+    let index = Index::of(inventory);
+    let mut bindings = Vec::new();
     for spec in &file.ports {
-        match bind(spec, inventory) {
-            Ok((vif, found)) if !seen.contains(&vif) => {
+        match bind(spec, &index) {
+            Ok((vif, binding, found)) if !seen.contains(&vif) => {
                 seen.insert(vif);
+                bindings.push(binding);
                 bound.push(found);
             }
             Ok(_) => problems.push(about(spec, "its VIF is described by another port of the policy already")),
@@ -140,7 +159,7 @@ pub fn desired(
             }),
         }
     }
-    Ok(Desired { hosts, idle, problems })
+    Ok(Desired { hosts, idle, bindings, problems })
 }
 
 /// By host, the VIFs that XAPI has locked, but for those the policy describes.
@@ -163,75 +182,6 @@ fn locked_by_others(
         }
     }
     locked
-}
-
-fn about(spec: &PortSpec, message: &str) -> Problem {
-    Problem {
-        subject: format!("VM {} device {} (line {})", spec.vm, spec.device, spec.line),
-        vm: Some(spec.vm.clone()),
-        message: message.to_owned(),
-    }
-}
-
-fn bind(spec: &PortSpec, inventory: &Inventory) -> Result<(Ref<Vif>, Bound), String> {
-    let mut guests = inventory.guests(&spec.vm);
-    let (vm_ref, vm) = guests.next().ok_or("the pool has no VM of this name or uuid")?;
-    if guests.next().is_some() {
-        return Err("several VMs have this name: write the uuid".to_owned());
-    }
-    let vifs = inventory.vifs.iter().filter(|(_, vif)| vif.vm == *vm_ref);
-    let (vif_ref, vif) = vifs
-        .into_iter()
-        .find(|(_, vif)| vif.device == spec.device)
-        .ok_or("the VM has no VIF of this device number")?;
-    let network = inventory.networks.get(&vif.network).ok_or("its network is gone")?;
-    if inventory.bypasses_dom0(network) {
-        return Err("its network is SR-IOV: packets bypass dom0 and cannot be filtered".to_owned());
-    }
-    let port = Port {
-        vif: vif.uuid.to_string().parse().map_err(|e: ruleset::ids::InvalidId| e.to_string())?,
-        mac: Mac(vif.mac.0),
-        addresses: spec.addresses.clone(),
-        pairs: spec.pairs.clone(),
-        groups: spec.groups.clone(),
-        security: spec.security,
-    };
-    let live = live(vm, vif_ref, vif, network, &port)?;
-    // XAPI remembers the mode: the next start would put the VIF on the bridge before its rules stand.
-    let default_is_disabled = network.default_locking_mode == DefaultLockingMode::Disabled;
-    let idle = (live.is_none() && default_is_disabled).then(|| VifLocking {
-        reference: vif_ref.clone(),
-        name: format!("{} device {}", vm.name_label, vif.device),
-        wanted: Locking::NetworkDefault,
-        found: vif.clone(),
-        default_is_disabled,
-    });
-    Ok((vif_ref.clone(), Bound { port, live, idle }))
-}
-
-/// Where the VIF has an interface, if it has: not for a VM that is halted or suspended, nor for a VIF unplugged.
-fn live(
-    vm: &Vm,
-    vif_ref: &Ref<Vif>,
-    vif: &Vif,
-    network: &Network,
-    port: &Port,
-) -> Result<Option<Live>, String> {
-    let up = matches!(vm.power_state, PowerState::Running | PowerState::Paused);
-    let (true, true, Some(host), Some(domid)) =
-        (up, vif.currently_attached, vm.resident_on.non_null(), vm.domid)
-    else {
-        return Ok(None);
-    };
-    let bridge = network.bridge.parse().map_err(|e: ruleset::ids::InvalidId| e.to_string())?;
-    let locking = VifLocking {
-        reference: vif_ref.clone(),
-        name: format!("{} vif{domid}.{}", vm.name_label, vif.device),
-        wanted: locking::wanted(port),
-        found: vif.clone(),
-        default_is_disabled: network.default_locking_mode == DefaultLockingMode::Disabled,
-    };
-    Ok(Some(Live { host: host.clone(), domid, device: vif.device, bridge, locking }))
 }
 
 fn guarded_bridges(
@@ -275,13 +225,6 @@ fn guarded_bridges(
         }
     }
     bridges
-}
-
-/// The groups of a VM's ports in a policy.
-#[must_use]
-pub fn groups_of(file: &PolicyFile, names: &[&str]) -> BTreeSet<GroupId> {
-    let ports = file.ports.iter().filter(|port| names.contains(&port.vm.as_str()));
-    ports.flat_map(|port| port.groups.iter().cloned()).collect()
 }
 
 #[cfg(test)]

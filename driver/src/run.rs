@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use xenapi::{CallError, Client, Host, Kind, Ref};
 
 use crate::config::{Config, ConfigError};
-use crate::desired::{Desired, HostDesired, Problem, desired, groups_of};
+use crate::desired::{Binding, Desired, HostDesired, Problem, desired};
 use crate::dom0::{self, Dom0};
 use crate::intake::inventory::Inventory;
 use crate::intake::own;
@@ -53,9 +53,40 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// The hosts that the run is about, and not only because they have rules about the VM. None for a VM that is leaving, and
+    /// none for everything: there is none that counts more than another.
+    ///
+    /// # Errors
+    /// [`RunError`] if the pool does not have the VM or the host, or has several, or the VM does not run.
+    pub(crate) fn own_hosts(&self, inventory: &Inventory) -> Result<BTreeSet<Ref<Host>>, RunError> {
+        match self {
+            Self::Everything | Self::Vm { leaving: true, .. } => Ok(BTreeSet::new()),
+            Self::Host(name) => {
+                let mut named = inventory
+                    .hosts
+                    .iter()
+                    .filter(|(_, h)| h.uuid.to_string() == *name || h.name_label == *name);
+                match (named.next(), named.next()) {
+                    (Some((reference, _)), None) => Ok(BTreeSet::from([reference.clone()])),
+                    (None, _) => Err(RunError::UnknownHost(name.clone())),
+                    (Some(_), Some(_)) => Err(RunError::AmbiguousHost(name.clone())),
+                }
+            }
+            Self::Vm { vm, leaving: false } => {
+                if inventory.guests(vm).next().is_none() {
+                    return Err(RunError::UnknownVm(vm.clone()));
+                }
+                let running = inventory.guests(vm).filter(|(_, guest)| guest.domid.is_some());
+                let hosts: BTreeSet<_> =
+                    running.filter_map(|(_, guest)| guest.resident_on.non_null().cloned()).collect();
+                if hosts.is_empty() { Err(RunError::NotRunning(vm.clone())) } else { Ok(hosts) }
+            }
+        }
+    }
+
     /// Whether a problem is one of this run. A hook answers for its own VM: whoever starts a guest must not be told that
     /// it failed because the policy speaks of another that is gone.
-    fn concerns(&self, problem: &Problem, inventory: &Inventory) -> bool {
+    pub(crate) fn concerns(&self, problem: &Problem, inventory: &Inventory) -> bool {
         let Some(other) = &problem.vm else { return true };
         match self {
             Self::Everything => true,
@@ -150,7 +181,7 @@ pub async fn run(
             Err(_) if attempt > 0 => break,
             read => read?,
         };
-        let Desired { hosts, idle, problems: found } = desired(&file, &inventory, &own::macs())
+        let Desired { hosts, idle, bindings, problems: found } = desired(&file, &inventory, &own::macs())
             .map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
         concerned = found.iter().any(|problem| scope.concerns(problem, &inventory));
         problems = found;
@@ -158,7 +189,7 @@ pub async fn run(
             (locking, unlocked) = lock_again(&pool.client, scope, &inventory, &idle).await;
         }
         let in_scope = if attempt == 0 {
-            hosts_in_scope(scope, &file, &inventory, &hosts)?
+            hosts_in_scope(scope, &bindings, &inventory, &hosts)?
         } else {
             reports.iter().filter(|(_, report)| report.overtaken).map(|(host, _)| host.clone()).collect()
         };
@@ -256,39 +287,20 @@ async fn reconcile_all(
 
 fn hosts_in_scope(
     scope: &Scope,
-    file: &PolicyFile,
+    bindings: &[Binding],
     inventory: &Inventory,
     hosts: &BTreeMap<Ref<Host>, HostDesired>,
 ) -> Result<BTreeSet<Ref<Host>>, RunError> {
+    let mut all = scope.own_hosts(inventory)?;
     match scope {
-        Scope::Everything | Scope::Vm { leaving: true, .. } => Ok(hosts.keys().cloned().collect()),
-        Scope::Host(name) => {
-            let mut named =
-                inventory.hosts.iter().filter(|(_, h)| h.uuid.to_string() == *name || h.name_label == *name);
-            match (named.next(), named.next()) {
-                (Some((reference, _)), None) => Ok(BTreeSet::from([reference.clone()])),
-                (None, _) => Err(RunError::UnknownHost(name.clone())),
-                (Some(_), Some(_)) => Err(RunError::AmbiguousHost(name.clone())),
-            }
-        }
+        Scope::Everything | Scope::Vm { leaving: true, .. } => all.extend(hosts.keys().cloned()),
+        Scope::Host(_) => {}
         Scope::Vm { vm, leaving: false } => {
-            let mut scope = BTreeSet::new();
-            let mut names: BTreeSet<String> = BTreeSet::new();
-            for (_, guest) in inventory.guests(vm) {
-                let (Some(host), Some(_)) = (guest.resident_on.non_null(), guest.domid) else { continue };
-                scope.insert(host.clone());
-                names.extend([guest.name_label.clone(), guest.uuid.to_string()]);
-            }
-            if inventory.guests(vm).next().is_none() {
-                return Err(RunError::UnknownVm(vm.clone()));
-            }
-            if scope.is_empty() {
-                return Err(RunError::NotRunning(vm.clone()));
-            }
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let groups = groups_of(file, &names);
-            scope.extend(hosts.iter().filter(|(_, h)| h.refers_to(&groups)).map(|(host, _)| host.clone()));
-            Ok(scope)
+            let vms: BTreeSet<_> = inventory.guests(vm).map(|(reference, _)| reference).collect();
+            let ports = bindings.iter().filter(|binding| vms.contains(&binding.vm));
+            let groups = ports.flat_map(|binding| binding.groups.iter().cloned()).collect();
+            all.extend(hosts.iter().filter(|(_, h)| h.refers_to(&groups)).map(|(host, _)| host.clone()));
         }
     }
+    Ok(all)
 }

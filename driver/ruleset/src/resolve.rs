@@ -40,7 +40,7 @@ pub enum PeerSet {
 }
 
 /// One host's share of the policy.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostPolicy {
     /// Ports on this host.
     pub attachments: Vec<Attachment>,

@@ -10,7 +10,7 @@ use ruleset::model::{
 };
 use xenapi::{Ref, Vif};
 
-use super::{Bound, live};
+use super::bind::{Bound, live};
 use crate::intake::inventory::Inventory;
 
 /// XAPI's port.

@@ -3,6 +3,7 @@ use std::path::Path;
 use xenapi::{Bond, HostMetrics, NetworkSriov, Pif, Uuid};
 
 use super::*;
+use crate::locking::Locking;
 
 fn uuid<C>(n: usize) -> Uuid<C> {
     format!("00000000-0000-0000-0000-{n:012}").parse().unwrap()

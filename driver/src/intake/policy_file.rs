@@ -6,9 +6,10 @@
 mod convert;
 mod raw;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ruleset::ids::GroupId;
+use ruleset::ids::{GroupId, VifUuid};
 use ruleset::model::{AddressPair, Policy, PortSecurity};
 
 /// Ids of groups that the driver makes itself begin so.
@@ -25,13 +26,11 @@ pub struct PolicyFile {
     pub guarded_networks: Vec<String>,
 }
 
-/// A port as the file names it.
+/// A port as the policy names it.
 #[derive(Clone, Debug)]
 pub struct PortSpec {
-    /// Name or uuid of the VM.
-    pub vm: String,
-    /// The VIF's device number.
-    pub device: u32,
+    /// The VIF.
+    pub target: Target,
     /// Its groups.
     pub groups: Vec<GroupId>,
     /// Fixed addresses.
@@ -40,8 +39,49 @@ pub struct PortSpec {
     pub pairs: Vec<AddressPair>,
     /// Filtered at all?
     pub security: PortSecurity,
-    /// Where it stands in the file.
-    pub line: usize,
+    /// Where it is described.
+    pub origin: Origin,
+}
+
+/// How a policy names a VIF.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// A device of a VM.
+    Device {
+        /// Name or uuid of the VM.
+        vm: String,
+        /// The VIF's device number.
+        device: u32,
+    },
+    /// XAPI's uuid.
+    Vif(VifUuid),
+}
+
+/// Where a port is described.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// In this line of the policy file.
+    Line(usize),
+    /// In the store, under this id.
+    Stored(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device { vm, device } => write!(f, "VM {vm} device {device}"),
+            Self::Vif(uuid) => write!(f, "VIF {uuid}"),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Stored(id) => write!(f, "port {id}"),
+        }
+    }
 }
 
 /// What is wrong with a policy file.

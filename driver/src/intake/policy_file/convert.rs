@@ -12,7 +12,7 @@ use ruleset::model::{
 };
 use toml::Spanned;
 
-use super::{PolicyFile, PortSpec, RESERVED_PREFIX, position, raw};
+use super::{Origin, PolicyFile, PortSpec, RESERVED_PREFIX, Target, position, raw};
 
 /// A mistake at a byte offset of the file.
 pub(super) struct Mistake {
@@ -78,15 +78,12 @@ pub(super) fn convert(raw: raw::File, text: &str) -> Result<PolicyFile, Mistake>
         let rules = names.rules(rule, offset, &format!("provider-{}", index + 1))?;
         file.policy.provider.extend(rules.into_iter().map(|rule| ProviderRule { action, rule }));
     }
-    let mut seen: BTreeMap<(String, u32), usize> = BTreeMap::new();
+    let mut seen: BTreeMap<Target, Origin> = BTreeMap::new();
     for raw in port {
         let offset = raw.span().start;
         let port = names.port(raw.into_inner(), position(text, offset).0)?;
-        if let Some(line) = seen.insert((port.vm.clone(), port.device), port.line) {
-            return mistake(
-                offset,
-                format!("device {} of {:?} stands in line {line} already", port.device, port.vm),
-            );
+        if let Some(before) = seen.insert(port.target.clone(), port.origin.clone()) {
+            return mistake(offset, format!("{} stands in {before} already", port.target));
         }
         file.ports.push(port);
     }
@@ -195,7 +192,8 @@ impl Names<'_> {
         let addresses = addresses.iter().map(address).collect::<Result<_, _>>()?;
         let pairs = address_pairs.iter().map(pair).collect::<Result<_, _>>()?;
         let security = if port_security { PortSecurity::On } else { PortSecurity::Off };
-        Ok(PortSpec { vm, device, groups, addresses, pairs, security, line })
+        let (target, origin) = (Target::Device { vm, device }, Origin::Line(line));
+        Ok(PortSpec { target, groups, addresses, pairs, security, origin })
     }
 }
 
