@@ -1,0 +1,122 @@
+//! The database: one connection, SQLite or PostgreSQL, the same statements for both.
+
+mod load;
+mod save;
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, install_default_drivers};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, ConnectOptions, Connection, SqlSafeStr};
+
+pub(crate) use save::{CommitError, Transaction};
+
+/// Longest time to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Each file of `migrations/`, in order. What was released never changes.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "initial", include_str!("../migrations/0001_initial.sql"))];
+
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.collect())
+});
+
+/// Why the database cannot be used. No message holds the URL, which may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says it")]
+pub enum DatabaseError {
+    #[error("the store's URL is neither sqlite:PATH nor postgres://…")]
+    Url,
+    #[error("cannot make the file {path}")]
+    File { path: String, source: std::io::Error },
+    #[error("cannot connect to the store's database")]
+    Connect(#[source] sqlx::Error),
+    #[error("the store's database does not answer within {} s", CONNECT.as_secs())]
+    ConnectTimeout,
+    #[error("cannot bring the store's tables to this version's form")]
+    Migrate(#[source] MigrateError),
+    #[error("the store's database refuses a statement")]
+    Statement(#[from] sqlx::Error),
+    #[error("{table} {id} in the store makes no sense: {message}; restore a backup or mend it by hand")]
+    Corrupt { table: &'static str, id: String, message: String },
+}
+
+/// A connection to the store's database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    connection: AnyConnection,
+}
+
+impl Database {
+    /// Connects, and brings the tables to this version's form.
+    pub(crate) async fn open(url: &str) -> Result<Self, DatabaseError> {
+        install_default_drivers();
+        let sqlite = url.starts_with("sqlite:");
+        let url = if sqlite {
+            create_file(url)?;
+            format!("{url}{}mode=rwc", if url.contains('?') { "&" } else { "?" })
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            url.to_owned()
+        } else {
+            return Err(DatabaseError::Url);
+        };
+        let options: AnyConnectOptions = url.parse().map_err(|_| DatabaseError::Url)?;
+        // A statement's text in the log helps nobody, and a batch is slow on purpose.
+        let options = options.disable_statement_logging();
+        let connect = tokio::time::timeout(CONNECT, options.connect());
+        let mut connection =
+            connect.await.map_err(|_| DatabaseError::ConnectTimeout)?.map_err(DatabaseError::Connect)?;
+        if sqlite {
+            // An answered edit must survive a power cut, too.
+            for pragma in
+                ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]
+            {
+                sqlx::query(pragma).execute(&mut connection).await?;
+            }
+        }
+        // `Migrator::run` makes a future that the compiler does not know to be `Send`; this is what it calls.
+        MIGRATOR.run_direct(None, &mut connection, false).await.map_err(DatabaseError::Migrate)?;
+        Ok(Self { connection })
+    }
+
+    pub(crate) async fn close(self) {
+        if let Err(error) = self.connection.close().await {
+            tracing::debug!(error = %error, "closing the store's database");
+        }
+    }
+
+    /// The number of transactions so far, whoever made them.
+    pub(crate) async fn generation(&mut self) -> Result<u64, DatabaseError> {
+        let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM meta WHERE id = 1")
+            .fetch_one(&mut self.connection)
+            .await?;
+        positive("meta", generation)
+    }
+}
+
+fn positive(table: &'static str, value: i64) -> Result<u64, DatabaseError> {
+    u64::try_from(value).map_err(|_| DatabaseError::Corrupt {
+        table,
+        id: String::new(),
+        message: format!("{value} is negative"),
+    })
+}
+
+/// SQLite would make the file readable for everybody.
+fn create_file(url: &str) -> Result<(), DatabaseError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = url.trim_start_matches("sqlite:").split('?').next().unwrap_or_default();
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path == ":memory:" || path.contains('%') {
+        return Ok(());
+    }
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(DatabaseError::File { path: path.to_owned(), source }),
+    }
+}
