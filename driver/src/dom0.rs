@@ -53,12 +53,12 @@ pub enum Dom0Error {
 }
 
 impl Dom0Error {
-    /// Whether dom0 refused what it was to write: iptables-restore, or the plugin's guard, took offence at the rules
+    /// Whether dom0 refused what it was to write: the program, the switch, or the plugin's guard took offence at the rules
     /// themselves.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Exit { program: Function::IptablesRestore, .. } => true,
+            Self::Exit { program: Function::IptablesRestore | Function::OvsOfctl, .. } => true,
             Self::Call(CallError::Api(error)) => error.code == Code::InputRefused.as_str(),
             _ => false,
         }

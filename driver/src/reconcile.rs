@@ -40,11 +40,11 @@ pub enum ReconcileError {
     #[error("reading the switch's bridges and ports")]
     ReadSwitch(#[source] Dom0Error),
     #[error("reading the flows of bridge {bridge}")]
-    ReadFlows { bridge: Interface, source: Dom0Error },
+    ReadFlows { bridge: Interface, source: Box<Dom0Error> },
     #[error("the policy cannot be compiled to flows of bridge {bridge}")]
     CompileFlows { bridge: Interface, source: flows::CompileError },
     #[error("writing the flows of bridge {bridge}")]
-    WriteFlows { bridge: Interface, source: Dom0Error },
+    WriteFlows { bridge: Interface, source: Box<Dom0Error> },
     #[error("the flows of bridge {bridge} were written, but read back they differ: {difference}")]
     VerifyFlows { bridge: Interface, difference: String },
     #[error("the flows were written, but meanwhile the switch's ports changed")]
@@ -59,11 +59,10 @@ impl ReconcileError {
     /// Whether another writer came in between.
     fn is_overtaken(&self) -> bool {
         match self {
-            Self::Read { source, .. }
-            | Self::Write { source, .. }
-            | Self::ReadSwitch(source)
-            | Self::ReadFlows { source, .. }
-            | Self::WriteFlows { source, .. } => source.is_overtaken(),
+            Self::Read { source, .. } | Self::Write { source, .. } | Self::ReadSwitch(source) => {
+                source.is_overtaken()
+            }
+            Self::ReadFlows { source, .. } | Self::WriteFlows { source, .. } => source.is_overtaken(),
             // A VIF whose locking somebody sets at this moment has no port, either.
             Self::Verify { .. } | Self::VerifyFlows { .. } | Self::PortsChanged | Self::NoPort(_) => true,
             Self::Compile(_) | Self::CompileFlows { .. } | Self::Locking { .. } => false,

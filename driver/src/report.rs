@@ -1,11 +1,13 @@
 //! What a run found and did, for people and for programs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use ruleset::ids::Interface;
+use ruleset::ids::{Interface, VifUuid};
 use ruleset::iptables::Change;
 use ruleset::model::Family;
 use ruleset::ovs;
+use ruleset::resolve::HostPolicy;
 use serde::Serialize;
 
 use crate::desired::Problem;
@@ -61,8 +63,9 @@ pub struct Quarantined {
     pub vif: String,
     /// Its interface in dom0.
     pub interface: String,
-    /// The family whose rules dom0 refuses.
-    pub family: Family,
+    /// The family whose rules dom0 refuses; of flows, there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
     /// What dom0 says.
     pub reason: String,
 }
@@ -166,6 +169,22 @@ impl HostReport {
         self
     }
 
+    /// Tells of ports that were closed.
+    pub(crate) fn quarantine(
+        &mut self,
+        policy: &HostPolicy,
+        ports: &BTreeSet<VifUuid>,
+        family: Option<Family>,
+        reason: &str,
+    ) {
+        for attachment in policy.attachments.iter().filter(|a| ports.contains(&a.port.vif)) {
+            let [interface, _] = attachment.interfaces();
+            tracing::warn!(host = self.host, interface, reason, "port closed: dom0 refuses its rules");
+            let vif = attachment.port.vif.to_string();
+            self.quarantined.push(Quarantined { vif, interface, family, reason: reason.to_owned() });
+        }
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>, details: bool) -> fmt::Result {
         let Self {
             host,
@@ -197,7 +216,8 @@ impl HostReport {
             writeln!(f, "  {change}")?;
         }
         for Quarantined { vif, interface, family, reason } in quarantined {
-            writeln!(f, "  CLOSED: {interface} (VIF {vif}): dom0 refuses its {family} rules: {reason}")?;
+            let family = family.map(|family| format!("{family} ")).unwrap_or_default();
+            writeln!(f, "  CLOSED: {interface} (VIF {vif}): dom0 refuses its {family}rules: {reason}")?;
         }
         for complaint in complaints {
             writeln!(f, "  warning: {complaint}")?;

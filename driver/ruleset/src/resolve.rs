@@ -133,13 +133,14 @@ pub fn resolve<'a>(
 }
 
 impl HostPolicy {
-    /// The same with these ports closed: in no group, so that only what every guest needs passes. Groups that no
-    /// other port uses go with them.
+    /// The same with these ports closed: in no group and with no pairs, so that only what every guest needs passes. Groups
+    /// that no other port uses go with them.
     #[must_use]
     pub fn closing(&self, ports: &BTreeSet<VifUuid>) -> Self {
         let mut closed = self.clone();
         for attachment in closed.attachments.iter_mut().filter(|a| ports.contains(&a.port.vif)) {
             attachment.port.groups.clear();
+            attachment.port.pairs.clear();
         }
         let used: BTreeSet<GroupId> =
             closed.attachments.iter().flat_map(|a| a.port.groups.iter().cloned()).collect();

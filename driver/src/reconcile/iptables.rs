@@ -7,8 +7,8 @@ use ruleset::resolve::HostPolicy;
 use super::{Mode, ReconcileError};
 use crate::desired::HostDesired;
 use crate::dom0::{Dom0, Dom0Error};
-use crate::quarantine::{SearchError, refused_ports};
-use crate::report::{HostChange, HostReport, Quarantined, chain};
+use crate::quarantine::{Trial, refused_ports};
+use crate::report::{HostChange, HostReport, chain};
 
 /// Reads, compares, writes and verifies; then locks the VIFs.
 pub(super) async fn carry_out(
@@ -93,19 +93,34 @@ async fn quarantine(
     refusal: Dom0Error,
     report: &mut HostReport,
 ) -> Result<HostPolicy, ReconcileError> {
-    match refused_ports(dom0, policy, family, observed, seed).await {
-        Ok(Some(ports)) => {
-            let reason = chain(&refusal);
-            for attachment in policy.attachments.iter().filter(|a| ports.contains(&a.port.vif)) {
-                let [interface, _] = attachment.interfaces();
-                tracing::warn!(host = report.host, interface, reason, "port closed: dom0 refuses its rules");
-                let vif = attachment.port.vif.to_string();
-                report.quarantined.push(Quarantined { vif, interface, family, reason: reason.clone() });
-            }
+    match refused_ports(policy, &Restore { dom0, seed, family, observed }).await? {
+        Some(ports) => {
+            report.quarantine(policy, &ports, Some(family), &chain(&refusal));
             Ok(policy.closing(&ports))
         }
-        Ok(None) => Err(ReconcileError::Write { family, source: refusal }),
-        Err(SearchError::Compile(error)) => Err(error.into()),
-        Err(SearchError::Dom0(source)) => Err(ReconcileError::Write { family, source }),
+        None => Err(ReconcileError::Write { family, source: refusal }),
+    }
+}
+
+/// `iptables-restore --test`
+struct Restore<'a> {
+    dom0: &'a Dom0<'a>,
+    seed: u64,
+    family: Family,
+    observed: &'a Observed,
+}
+
+impl Trial for Restore<'_> {
+    type Error = ReconcileError;
+
+    async fn accepts(&self, policy: HostPolicy) -> Result<bool, ReconcileError> {
+        let Self { dom0, seed, family, observed } = self;
+        match plan(&policy, *family, observed, *seed)?.input {
+            None => Ok(true),
+            Some(input) => {
+                let answer = dom0.accepts(*family, &input).await;
+                answer.map_err(|source| ReconcileError::Write { family: *family, source })
+            }
+        }
     }
 }

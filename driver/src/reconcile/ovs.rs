@@ -9,7 +9,8 @@ use ruleset::resolve::{Attachment, HostPolicy};
 use super::{Mode, ReconcileError};
 use crate::desired::HostDesired;
 use crate::dom0::{Dom0, Dom0Error};
-use crate::report::{HostChange, HostReport};
+use crate::quarantine::{Trial, refused_ports};
+use crate::report::{HostChange, HostReport, chain};
 
 /// Reads, compares, writes and verifies, bridge by bridge; then locks the VIFs. Locking gives a port another number, so
 /// where something was set all is looked at once more.
@@ -97,6 +98,7 @@ struct Work<'a> {
     seed: u64,
 }
 
+#[derive(Default)]
 struct Done {
     written: bool,
     missing: Vec<VifUuid>,
@@ -104,66 +106,141 @@ struct Done {
 
 impl Work<'_> {
     async fn carry_out(&self, report: &mut HostReport) -> Result<Done, ReconcileError> {
-        let Self { dom0, switch, bridge, mode, .. } = self;
-        let read = |source| ReconcileError::ReadFlows { bridge: (*bridge).clone(), source };
-        let dialect = match switch.dialect(bridge, self.version) {
+        let dialect = match self.switch.dialect(self.bridge, self.version) {
             Ok(dialect) => dialect,
             // Nobody's business what other bridges speak.
-            Err(_) if !self.has_something_to_enforce() => {
-                return Ok(Done { written: false, missing: Vec::new() });
-            }
-            Err(lacks) => return Err(read(Dom0Error::Lacks(lacks))),
+            Err(_) if !self.has_something_to_enforce() => return Ok(Done::default()),
+            Err(lacks) => return Err(self.unread(lacks.into())),
         };
-        let generation = match mode {
+        let generation = match self.mode {
             Mode::Plan => None,
-            Mode::Apply { generation } => Some(*generation),
+            Mode::Apply { generation } => Some(generation),
         };
-        let observed = dom0.flows(bridge, dialect, generation).await.map_err(read)?;
-        let planned = self.plan(&observed).map_err(|error| self.cannot_compile(error))?;
-        let input = planned.input(dialect);
-        let FlowPlan { changes, complaints, missing } = planned;
-        let written = match generation {
-            Some(generation) if !changes.is_empty() => {
-                self.write(dialect, &input, generation, report).await?;
-                true
+        let observed = self.observe(dialect, generation).await?;
+        let (policy, planned) = self.fitting(&observed, report).map_err(|error| self.uncompiled(error))?;
+        let mut done = Done { written: false, missing: planned.missing.clone() };
+        report.complaints.extend(planned.complaints.iter().cloned());
+        let Some(generation) = generation.filter(|_| !planned.is_empty()) else {
+            self.tell(planned, report);
+            return Ok(done);
+        };
+        done.written = true;
+        match self.write(&policy, planned, dialect, generation, report).await {
+            Err(ReconcileError::WriteFlows { source, .. }) if source.is_refusal() => {
+                let closed = self.quarantine(&policy, dialect, generation, *source, report).await?;
+                // A switch without bundles may have taken some.
+                let observed = self.observe(dialect, Some(generation)).await?;
+                let planned = self.plan(&closed, &observed).map_err(|error| self.uncompiled(error))?;
+                self.write(&closed, planned, dialect, generation, report).await?;
             }
-            _ => false,
-        };
-        let change = |change| HostChange::Flows { bridge: (*bridge).clone(), change: Box::new(change) };
-        report.changes.extend(changes.into_iter().map(change));
-        report.complaints.extend(complaints);
-        Ok(Done { written, missing })
+            outcome => outcome?,
+        }
+        Ok(done)
     }
 
     /// Writes, and verifies by what the plugin reads back.
     async fn write(
         &self,
+        policy: &HostPolicy,
+        planned: FlowPlan,
         dialect: Dialect,
-        input: &str,
         generation: u64,
         report: &mut HostReport,
     ) -> Result<(), ReconcileError> {
-        let bridge = || self.bridge.clone();
+        if !dialect.bundle {
+            // A refusal halfway would leave half of it.
+            self.try_out(&planned, dialect, generation).await.map_err(|error| self.unwritten(error))?;
+        }
+        let input = planned.input(dialect);
         let after = self
             .dom0
-            .write_flows(self.bridge, dialect, input, generation)
+            .write_flows(self.bridge, dialect, &input, generation)
             .await
-            .map_err(|source| ReconcileError::WriteFlows { bridge: bridge(), source })?;
+            .map_err(|error| self.unwritten(error))?;
         report.bytes_written += input.len();
-        let rest = self.plan(&after).map_err(|error| self.cannot_compile(error))?;
-        if !rest.is_empty() {
-            let difference =
-                rest.changes.iter().take(3).map(Change::to_string).collect::<Vec<_>>().join("; ");
-            return Err(ReconcileError::VerifyFlows { bridge: bridge(), difference });
+        self.tell(planned, report);
+        let rest = self.plan(policy, &after).map_err(|error| self.uncompiled(error))?;
+        if rest.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let difference = rest.changes.iter().take(3).map(Change::to_string).collect::<Vec<_>>().join("; ");
+        Err(ReconcileError::VerifyFlows { bridge: self.bridge.clone(), difference })
     }
 
-    fn plan(&self, observed: &Observed) -> Result<FlowPlan, CompileError> {
-        plan(self.policy, &self.switch.host, self.bridge, observed, self.seed)
+    /// The plan, and the policy it carries out: without the ports that the switch cannot have as they are (too many groups,
+    /// say), each of which is closed and reported.
+    fn fitting(
+        &self,
+        observed: &Observed,
+        report: &mut HostReport,
+    ) -> Result<(HostPolicy, FlowPlan), CompileError> {
+        let mut policy = self.policy.clone();
+        let mut closed = BTreeSet::new();
+        loop {
+            let error = match self.plan(&policy, observed) {
+                Ok(planned) => return Ok((policy, planned)),
+                Err(error) => error,
+            };
+            let culprits = match &error {
+                CompileError::Long { culprits, .. } if !culprits.is_subset(&closed) => culprits,
+                _ => return Err(error),
+            };
+            report.quarantine(&policy, culprits, None, &chain(&error));
+            policy = policy.closing(culprits);
+            closed.extend(culprits.iter().cloned());
+        }
     }
 
-    fn cannot_compile(&self, source: CompileError) -> ReconcileError {
+    /// The policy with the ports closed whose flows the switch refuses; each of them is reported. If it is not the ports'
+    /// flows, the refusal stands.
+    async fn quarantine(
+        &self,
+        policy: &HostPolicy,
+        dialect: Dialect,
+        generation: u64,
+        refusal: Dom0Error,
+        report: &mut HostReport,
+    ) -> Result<HostPolicy, ReconcileError> {
+        match refused_ports(policy, &Reading { work: self, dialect, generation }).await? {
+            Some(ports) => {
+                report.quarantine(policy, &ports, None, &chain(&refusal));
+                Ok(policy.closing(&ports))
+            }
+            None => Err(self.unwritten(refusal)),
+        }
+    }
+
+    /// Has the switch read the flows of a plan.
+    async fn try_out(&self, planned: &FlowPlan, dialect: Dialect, generation: u64) -> Result<(), Dom0Error> {
+        match planned.trial() {
+            Some(input) => self.dom0.write_flows(self.bridge, dialect, &input, generation).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    async fn observe(&self, dialect: Dialect, generation: Option<u64>) -> Result<Observed, ReconcileError> {
+        self.dom0.flows(self.bridge, dialect, generation).await.map_err(|error| self.unread(error))
+    }
+
+    fn plan(&self, policy: &HostPolicy, observed: &Observed) -> Result<FlowPlan, CompileError> {
+        plan(policy, &self.switch.host, self.bridge, observed, self.seed)
+    }
+
+    fn tell(&self, planned: FlowPlan, report: &mut HostReport) {
+        let bridge = self.bridge;
+        let change = |change| HostChange::Flows { bridge: bridge.clone(), change: Box::new(change) };
+        report.changes.extend(planned.changes.into_iter().map(change));
+    }
+
+    fn unread(&self, source: Dom0Error) -> ReconcileError {
+        ReconcileError::ReadFlows { bridge: self.bridge.clone(), source: Box::new(source) }
+    }
+
+    fn unwritten(&self, source: Dom0Error) -> ReconcileError {
+        ReconcileError::WriteFlows { bridge: self.bridge.clone(), source: Box::new(source) }
+    }
+
+    fn uncompiled(&self, source: CompileError) -> ReconcileError {
         ReconcileError::CompileFlows { bridge: self.bridge.clone(), source }
     }
 
@@ -172,5 +249,26 @@ impl Work<'_> {
             self.switch.host.networks.get(network).is_some_and(|network| network.parent == *self.bridge)
         };
         self.policy.attachments.iter().any(|a| is_here(&a.bridge)) || self.policy.guarded.iter().any(is_here)
+    }
+}
+
+/// Has the switch read flows without keeping them.
+struct Reading<'a> {
+    work: &'a Work<'a>,
+    dialect: Dialect,
+    generation: u64,
+}
+
+impl Trial for Reading<'_> {
+    type Error = ReconcileError;
+
+    async fn accepts(&self, policy: HostPolicy) -> Result<bool, ReconcileError> {
+        let Self { work, dialect, generation } = self;
+        let planned = work.plan(&policy, &Observed::default()).map_err(|error| work.uncompiled(error))?;
+        match work.try_out(&planned, *dialect, *generation).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_refusal() => Ok(false),
+            Err(error) => Err(work.unwritten(error)),
+        }
     }
 }

@@ -8,8 +8,8 @@ use super::{NAME, is_ours};
 use crate::authorise::refuse_argument;
 use crate::{Code, Refusal, Result};
 
-/// `ovs-ofctl` reads lines of any length; ours are short.
-const LINE_BYTES: usize = 2000;
+/// `ovs-ofctl` reads lines of any length; ours are short, but for a broadcast's many receivers.
+const LINE_BYTES: usize = 8192;
 
 /// Matches without a value.
 const PROTOCOLS: [&str; 11] =

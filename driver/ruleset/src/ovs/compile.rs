@@ -8,6 +8,8 @@ mod site;
 mod source;
 mod state;
 
+use std::collections::BTreeSet;
+
 use super::flow::{Action, Ether, Flow, Key, Match};
 use super::host::OvsHost;
 use crate::ids::{Interface, VifUuid};
@@ -26,8 +28,8 @@ pub struct Compiled {
     pub missing: Vec<VifUuid>,
 }
 
-/// The plugin takes lines of 2,000 bytes; what is not the flow itself is short.
-const MOST_BYTES: usize = 1_900;
+/// The plugin takes lines of 8,192 bytes; what is not the flow itself is short.
+const MOST_BYTES: usize = 8_000;
 
 /// A policy that has no flows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +42,12 @@ pub enum CompileError {
     #[error("more than {most} provider rules cannot be told apart by priority")]
     ProviderRules { most: usize },
     #[error("a flow of table {table} has {bytes} bytes; a line to the plugin may have {MOST_BYTES}")]
-    Long { table: u8, bytes: usize },
+    Long {
+        table: u8,
+        bytes: usize,
+        /// The ports without whose groups and pairs it would be short.
+        culprits: BTreeSet<VifUuid>,
+    },
     #[error("more than {most} filtered ports on network {network} would make a broadcast's flow too long")]
     Receivers { network: Interface, most: usize },
 }
@@ -69,7 +76,7 @@ pub fn compile(
     state::write(epoch, &mut out);
     rules::write(host, &layout, &mut out)?;
     deliver::write(&layout, epoch, &mut out)?;
-    compiled.complaints = layout.complaints;
+    compiled.complaints.clone_from(&layout.complaints);
     compiled.complaints.append(&mut out.complaints);
     compiled.complaints.sort_unstable();
     compiled.complaints.dedup();
@@ -77,7 +84,7 @@ pub fn compile(
     for flow in compiled.flows.iter().filter(|flow| flow.actions.len() > 30) {
         let bytes = flow.to_string().len();
         if bytes > MOST_BYTES {
-            return Err(CompileError::Long { table: flow.key.table, bytes });
+            return Err(CompileError::Long { table: flow.key.table, bytes, culprits: layout.culprits(flow) });
         }
     }
     Ok(compiled)
@@ -146,8 +153,8 @@ fn numbers<K: Ord>(
     digest: impl Fn(&K) -> u32,
     most: u32,
 ) -> std::collections::BTreeMap<K, u32> {
-    let names: std::collections::BTreeSet<K> = names.into_iter().collect();
-    let mut taken = std::collections::BTreeSet::new();
+    let names: BTreeSet<K> = names.into_iter().collect();
+    let mut taken = BTreeSet::new();
     let mut numbers = std::collections::BTreeMap::new();
     for name in names {
         let mut number = (digest(&name) % most).max(1);

@@ -11,7 +11,7 @@ use super::dialect::Dialect;
 use super::flow::{Action, Flow, Key};
 use super::host::OvsHost;
 use super::parse::{Observed, ObservedFlow};
-use super::{FLOW_COOKIE, table};
+use super::{COOKIE, COOKIE_MASK, FLOW_COOKIE, table};
 use crate::ids::{Interface, VifUuid};
 use crate::iptables::{Epoch, Mark};
 use crate::resolve::HostPolicy;
@@ -80,6 +80,28 @@ impl FlowPlan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// Input for [`Dialect::write`] that has the switch read every flow that comes, and leaves nothing: they go into a
+    /// table that no packet is sent to, and out of it again. `None` if no flow comes.
+    #[must_use]
+    pub fn trial(&self) -> Option<String> {
+        let coming = self.changes.iter().filter_map(|change| match change {
+            Change::Add(new) | Change::Replace { new, .. } => Some(new),
+            Change::Remove(_) => None,
+        });
+        let mut text = String::new();
+        // Flows of different tables may be alike in all else; a priority of its own keeps each.
+        for (at, new) in coming.enumerate() {
+            let priority = u16::try_from(at % usize::from(u16::MAX)).unwrap_or_default();
+            let key = Key { table: table::TRIAL, priority, matches: new.key.matches.clone() };
+            add(&Flow { key, actions: new.actions.clone() }, &mut text);
+        }
+        if text.is_empty() {
+            return None;
+        }
+        let _ = writeln!(text, "delete cookie={COOKIE:#x}/{COOKIE_MASK:#x},table={}", table::TRIAL);
+        Some(text)
     }
 
     /// Input for [`Dialect::write`].

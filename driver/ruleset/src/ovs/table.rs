@@ -59,6 +59,9 @@ pub const OURS: u8 = 85;
 /// Has any of the ports that share a MAC accepted?
 pub const SETTLE: u8 = 86;
 
+/// Where no packet comes by: for flows that the switch is only to read.
+pub const TRIAL: u8 = 99;
+
 /// How the packet passed the sender's side: see [`way`]. (All registers are below 8: Open vSwitch 2.5 has no more.)
 pub const WAY: Register = 4;
 /// The network, which is also the conntrack zone.

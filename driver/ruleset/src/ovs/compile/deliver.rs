@@ -12,8 +12,8 @@ use crate::ovs::table;
 /// Receivers of a broadcast are asked bucket by bucket, so that one more changes one short flow.
 const BUCKETS: u32 = 32;
 
-/// Receivers in a bucket: a line of `ovs-ofctl` input stays below 2,000 bytes.
-const BUCKET_SIZE: usize = 36;
+/// Receivers in a bucket: a line of `ovs-ofctl` input stays below 8,000 bytes.
+const BUCKET_SIZE: usize = 150;
 
 pub(super) fn write(layout: &Layout<'_>, epoch: Epoch, out: &mut Builder) -> Result<(), CompileError> {
     for ((network, mac), ids) in layout.receivers() {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{CompileError, digest, numbers};
 use crate::ids::{Interface, Mac, VifUuid};
 use crate::model::{Port, PortSecurity};
-use crate::ovs::flow::OfPort;
+use crate::ovs::flow::{Destination, Flow, Key, OfPort};
 use crate::ovs::host::{OvsHost, PortKind, SwitchPort};
+use crate::ovs::table;
 use crate::resolve::{Attachment, HostPolicy};
 
 /// A filtered port.
@@ -164,6 +165,21 @@ impl<'a> Layout<'a> {
             }
         }
         receivers
+    }
+
+    /// The ports that make a flow long: one with so many groups; those that claim a MAC which is not their own.
+    pub(super) fn culprits(&self, flow: &Flow) -> BTreeSet<VifUuid> {
+        let Key { table, matches, .. } = &flow.key;
+        let has = |register, value| matches.registers.contains(&(register, value));
+        let is_culprit = |site: &&Site<'_>| match (*table, matches.dl_dst) {
+            (table::GROUPS_EGRESS, _) => has(table::FROM, site.id),
+            (table::GROUPS_INGRESS, _) => has(table::TO, site.id),
+            (table::DELIVER, Some(Destination::Exactly(mac))) => {
+                has(table::NETWORK, site.network) && site.port.mac != mac && macs(site.port).contains(&mac)
+            }
+            _ => false,
+        };
+        self.ports.iter().filter(is_culprit).map(|site| site.port.vif.clone()).collect()
     }
 
     pub(super) fn net(&self, number: u32) -> Option<&Net> {

@@ -52,7 +52,7 @@ fn flows_stand_where_the_plugin_lets_them() {
             }
             table => assert!((60..=99).contains(&table), "{flow}"),
         }
-        assert!(flow.to_string().len() < 1_900, "{flow}");
+        assert!(flow.to_string().len() < MOST_BYTES, "{flow}");
     }
 }
 
@@ -101,7 +101,7 @@ fn what_cannot_be_done_is_said() {
 #[test]
 fn a_flow_too_long_for_the_plugin_is_refused_here() {
     let mut crowded = switch();
-    let crowd = (100..350).map(|n| SwitchPort {
+    let crowd = (100..900).map(|n| SwitchPort {
         name: format!("vif{n}.0"),
         ofport: OfPort::Number(n),
         tag: Some(5),
@@ -137,4 +137,39 @@ fn open_vswitch_2_5_has_the_registers() {
             "{number}"
         );
     }
+}
+
+#[test]
+fn who_makes_a_flow_too_long_is_named() {
+    let mut greedy = host();
+    let groups = (0..200).map(|n| format!("g{n}").parse().unwrap());
+    greedy.attachments[1].port.groups.extend(groups);
+    for id in &greedy.attachments[1].port.groups {
+        let group = greedy.groups.values().next().unwrap().clone();
+        greedy.groups.entry(id.clone()).or_insert(group);
+    }
+    let Err(CompileError::Long { culprits, .. }) = compile(&greedy, &switch(), &bridge(), Epoch::seeded(0))
+    else {
+        panic!("200 groups fit into a line")
+    };
+    assert_eq!(culprits, BTreeSet::from(["vif-2".parse().unwrap()]));
+
+    // So many claim the first guest's MAC: they, not it.
+    let mut crowded = host();
+    let mac = crowded.attachments[0].port.mac;
+    for n in 0..200 {
+        let mut attachment = crowded.attachments[1].clone();
+        attachment.port.vif = format!("claims-{n}").parse().unwrap();
+        attachment
+            .port
+            .pairs
+            .push(crate::model::AddressPair { mac: Some(mac), net: "10.0.0.2/32".parse().unwrap() });
+        crowded.attachments.push(attachment);
+    }
+    let Err(CompileError::Long { culprits, .. }) = compile(&crowded, &switch(), &bridge(), Epoch::seeded(0))
+    else {
+        panic!("200 receivers fit into a line")
+    };
+    assert_eq!(culprits.len(), 200);
+    assert!(!culprits.contains(&"vif-1".parse().unwrap()));
 }

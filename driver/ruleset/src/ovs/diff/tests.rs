@@ -55,7 +55,7 @@ fn a_port_that_becomes_filtered_and_a_denial_that_comes_raise_the_epoch() {
 #[test]
 fn flows_of_an_older_layout_are_replaced_and_all_goes_when_nothing_is_left_to_do() {
     let mut observed = standing(&planned(&Observed::default(), |_| {}));
-    observed.flows[0].cookie = super::super::COOKIE | 0xff;
+    observed.flows[0].cookie = COOKIE | 0xff;
     assert!(matches!(planned(&observed, |_| {}).changes.as_slice(), [Change::Replace { .. }]));
     let count = observed.flows.len();
     let emptied = planned(&observed, |host| *host = HostPolicy::default());
@@ -67,4 +67,19 @@ fn flows_of_an_older_layout_are_replaced_and_all_goes_when_nothing_is_left_to_do
     let closed_before = text.lines().take(first_hook).filter(|line| line.contains(",table=60,")).count();
     assert!(last_pass > 0 && closed_before >= last_pass, "{text}");
     assert!(text.lines().all(|line| line.starts_with("delete_strict cookie=0x44574272")));
+}
+
+#[test]
+fn a_trial_reads_all_that_comes_and_leaves_nothing() {
+    let cold = planned(&Observed::default(), |_| {});
+    let text = cold.trial().unwrap();
+    let (adds, last): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("add "));
+    assert_eq!(adds.len(), cold.changes.len());
+    assert!(adds.iter().all(|line| line.contains(",table=99,")), "{text}");
+    assert_eq!(last, ["delete cookie=0x4457427200000000/0xffffffff00000000,table=99"]);
+    let places: BTreeSet<&str> = adds.iter().filter_map(|line| line.split(",actions=").next()).collect();
+    assert_eq!(places.len(), adds.len(), "none replaces another");
+    assert!(text.contains("CT_MARK[8..31]") && text.contains("tp_dst=22"), "{text}");
+    let going = planned(&standing(&cold), |host| *host = HostPolicy::default());
+    assert_eq!(going.trial(), None);
 }
