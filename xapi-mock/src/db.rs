@@ -178,7 +178,7 @@ impl Db {
 
     /// Sets the count back, as a master does that takes over with an older copy of the database. The records stay.
     pub(crate) fn set_back(&mut self, by: u64) {
-        self.generation = self.generation.saturating_sub(by);
+        self.generation = self.generation.saturating_sub(by).max(1);
         let now = self.generation;
         for row in self.tables.values_mut().flat_map(|table| table.rows.values_mut()) {
             row.created = row.created.min(now);

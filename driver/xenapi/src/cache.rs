@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Event, EventClass, Events, Update};
+use crate::event::{Event, EventClass, Update};
 use crate::reference::Class;
 use crate::{Host, Network, Pif, Pool, Ref, Vif, Vm};
 
@@ -80,10 +80,16 @@ impl Cache {
         }
     }
 
-    /// As [`update`](Self::update) with events that tell of every object there is: what they do not name is gone.
-    pub fn replace(&mut self, events: Vec<Event>, changed: &mut Changed) {
+    /// The cache that events make which tell of every object there is.
+    #[must_use]
+    pub fn of(events: Vec<Event>) -> Self {
         let mut all = Self::default();
         all.update(events, &mut Changed::default());
+        all
+    }
+
+    /// Becomes `all`, adding to `changed` what that changed.
+    pub fn replace(&mut self, all: Self, changed: &mut Changed) {
         let Self { hosts, networks, pifs, pools, vifs, vms } = all;
         replace(&mut self.hosts, hosts, &mut changed.hosts);
         replace(&mut self.networks, networks, &mut changed.networks);
@@ -106,11 +112,11 @@ impl Cache {
         }
     }
 
-    /// A class of which XAPI had another number of objects when it gave `answer`, this cache being up to date with it.
+    /// A class of which there is another number of objects than `counts` says; what is not counted is none.
     #[must_use]
-    pub fn differs_from(&self, answer: &Events) -> Option<EventClass> {
-        let known = |class| u64::try_from(self.count(class)).ok();
-        EventClass::ALL.into_iter().find(|class| answer.counts.get(class).copied() != known(*class))
+    pub fn differs_from(&self, counts: &BTreeMap<EventClass, u64>) -> Option<EventClass> {
+        let counted = |class: &_| counts.get(class).copied().unwrap_or_default();
+        EventClass::ALL.into_iter().find(|class| u64::try_from(self.count(*class)) != Ok(counted(class)))
     }
 }
 

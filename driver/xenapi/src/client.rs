@@ -15,9 +15,9 @@ mod transport;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use drawbridge_wire::xmlrpc::Value;
 use reqwest::Url;
@@ -50,6 +50,8 @@ struct Shared {
     /// Locked while logging in, so that many callers make one login.
     session: Mutex<Option<Arc<Session>>>,
     logins: AtomicU64,
+    /// Addresses of further hosts of the pool.
+    known_hosts: std::sync::Mutex<Vec<String>>,
 }
 
 /// An open session and the master that gave it.
@@ -72,7 +74,9 @@ impl Client {
         let ClientConfig { username, password, originator, call_timeout, .. } = config;
         let session = Mutex::new(None);
         let logins = AtomicU64::new(0);
-        let shared = Shared { endpoint, transport, username, password, originator, session, logins };
+        let known_hosts = std::sync::Mutex::default();
+        let shared =
+            Shared { endpoint, transport, username, password, originator, session, logins, known_hosts };
         let shared = Arc::new(shared);
         Ok(Self { shared, call_timeout })
     }
@@ -81,6 +85,24 @@ impl Client {
     #[must_use]
     pub fn with_call_timeout(&self, call_timeout: Duration) -> Self {
         Self { shared: Arc::clone(&self.shared), call_timeout }
+    }
+
+    /// Names further hosts of the pool, by `host.address`: they are asked who is master when the configured host and
+    /// the last master do not answer. What was named before is forgotten.
+    pub fn set_known_hosts(&self, addresses: impl IntoIterator<Item = String>) {
+        *self.known_hosts() = addresses.into_iter().collect();
+    }
+
+    fn known_hosts(&self) -> MutexGuard<'_, Vec<String>> {
+        self.shared.known_hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where logging in may start, the configured host first.
+    fn candidates(&self) -> Vec<Url> {
+        let configured = self.shared.endpoint.url();
+        let known = self.known_hosts();
+        let others = known.iter().filter_map(|address| self.shared.endpoint.at(address));
+        std::iter::once(configured.clone()).chain(others.filter(|url| url != configured)).collect()
     }
 
     /// Calls `method`; the session is put before `params`.
@@ -147,8 +169,8 @@ impl Client {
     fn is_over(&self, session: &Session, error: &CallError) -> bool {
         match error {
             CallError::Api(error) => matches!(error.kind(), Kind::SessionInvalid | Kind::HostIsSlave { .. }),
-            // The master we were sent to is gone; the host we started from may know the new one.
-            CallError::Connect { .. } => session.url != *self.shared.endpoint.url(),
+            // The master is gone; another host may know the new one.
+            CallError::Connect { .. } => self.candidates().iter().any(|url| *url != session.url),
             _ => false,
         }
     }
@@ -165,23 +187,40 @@ impl Client {
         answer.map_err(|error| error.without(token))
     }
 
-    /// Logs in at the configured host, or at the master it names.
+    /// Logs in at the configured host, or at the master it names; if that is of no use, by way of the known hosts, as
+    /// long as a call may take. The error is that of the configured host.
     async fn login(&self) -> Result<Session, CallError> {
+        let start = Instant::now();
+        let first = match self.login_by(self.shared.endpoint.url()).await {
+            Ok(session) => return Ok(session),
+            // Would not go better elsewhere, and too many wrong passwords lock an account.
+            Err(error @ CallError::Authentication { .. }) => return Err(error),
+            Err(error) => error,
+        };
+        for url in self.candidates().into_iter().skip(1) {
+            if start.elapsed() >= self.call_timeout {
+                break;
+            }
+            match self.login_by(&url).await {
+                Ok(session) => return Ok(session),
+                Err(error) => tracing::debug!(host = url.authority(), %error, "cannot log in here either"),
+            }
+        }
+        Err(first)
+    }
+
+    /// Logs in at a host, or at the master it names.
+    async fn login_by(&self, host: &Url) -> Result<Session, CallError> {
         let Shared { endpoint, username, .. } = &*self.shared;
-        let configured = endpoint.url();
-        let (mut url, mut token) = (configured.clone(), self.login_at(configured).await);
+        let (mut url, mut token) = (host.clone(), self.login_at(host).await);
         if let Err(CallError::Api(error)) = &token
             && let Kind::HostIsSlave { master } = error.kind()
         {
             url = endpoint.at(master).ok_or_else(|| CallError::BadMaster {
-                host: configured.authority().to_owned(),
+                host: host.authority().to_owned(),
                 address: master.to_owned(),
             })?;
-            tracing::info!(
-                host = configured.authority(),
-                master = url.authority(),
-                "not the master, following"
-            );
+            tracing::info!(host = host.authority(), master = url.authority(), "not the master, following");
             token = self.login_at(&url).await;
         }
         match token {

@@ -73,6 +73,8 @@ pub enum Kind<'a> {
         /// The state it is in.
         actual: &'a str,
     },
+    /// `EVENTS_LOST`, `EVENT_FROM_TOKEN_PARSE_FAILURE`: events cannot be read on from where they were.
+    EventsLost,
     /// `DRAWBRIDGE_…`: our plugin refused or failed.
     Drawbridge {
         /// The code, with the prefix.
@@ -104,6 +106,7 @@ impl ApiError {
             "UUID_INVALID" => Kind::UuidInvalid { class: param(0), uuid: param(1) },
             "RBAC_PERMISSION_DENIED" => Kind::PermissionDenied { permission: param(0) },
             "VM_BAD_POWER_STATE" => Kind::BadPowerState { expected: param(1), actual: param(2) },
+            "EVENTS_LOST" | "EVENT_FROM_TOKEN_PARSE_FAILURE" => Kind::EventsLost,
             code if code.starts_with("DRAWBRIDGE_") => Kind::Drawbridge { code, detail: &self.params },
             _ => Kind::Other,
         }
@@ -163,6 +166,7 @@ impl fmt::Display for ApiError {
             Kind::BadPowerState { expected, actual } => {
                 write!(f, "the VM is {}, it would have to be {} ({code})", Shown(actual), Shown(expected))
             }
+            Kind::EventsLost => write!(f, "XAPI's events cannot be read on ({code})"),
             Kind::Drawbridge { .. } | Kind::Other => {
                 write!(f, "{}", Shown(code))?;
                 for (n, param) in self.params.iter().enumerate() {

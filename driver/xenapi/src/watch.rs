@@ -10,12 +10,14 @@
 //!
 //! A full read is one call to `event.from` with the empty token, so it is a picture of one moment.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::{Cache, Changed};
-use crate::client::{CallError, Client, Position};
-use crate::event::EventClass;
+use crate::client::{AnswerError, CallError, Client, Position};
+use crate::error::Kind;
+use crate::event::{EventClass, Events};
 
 /// How a pool is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub enum FullRead {
     NewSession,
     /// XAPI's database went back to an earlier state.
     WentBack,
+    /// XAPI said that it cannot go on from where it was.
+    EventsLost,
     /// XAPI has another number of objects of this class than was known.
     Miscounted(EventClass),
     /// It was time.
@@ -107,8 +111,8 @@ impl Watch {
     /// May be dropped at any time: nothing is lost, the next call goes on.
     ///
     /// # Errors
-    /// [`CallError`]. The cache stays as it was, and the next call goes on, reading everything if it has to. Whoever
-    /// calls again should wait a little first.
+    /// [`CallError`]. The next call goes on, reading everything if it has to; whoever calls again should wait a little
+    /// first. What the cache has taken in by then is told then.
     pub async fn next(&mut self) -> Result<Changed, CallError> {
         self.within(self.config.wait).await
     }
@@ -127,28 +131,56 @@ impl Watch {
                 self.position = Err(FullRead::Due);
             }
             let position = self.position.as_ref().ok();
-            let batch = self.client.event_from(&EventClass::ALL, position, wait).await?;
+            let batch = match self.client.event_from(&EventClass::ALL, position, wait).await {
+                Err(CallError::Api(error)) if error.kind() == Kind::EventsLost && position.is_some() => {
+                    self.position = Err(FullRead::EventsLost);
+                    continue;
+                }
+                batch => batch?,
+            };
             // From here to the end of the turn nothing waits: a dropped call changes all of this or nothing.
+            let Events { events, counts, .. } = batch.events;
             let cache = Arc::make_mut(&mut self.cache);
             if batch.complete {
                 let reason = self.position.as_ref().err().copied().unwrap_or(FullRead::NewSession);
-                tracing::info!(?reason, events = batch.events.events.len(), "read the whole pool");
-                cache.replace(batch.events.events, &mut self.changed);
+                tracing::info!(?reason, events = events.len(), "read the whole pool");
+                let all = Cache::of(events);
+                // Half a picture must not pass for a whole one: what is missing would be taken for gone.
+                if let Some(class) = all.differs_from(&counts) {
+                    self.position = Err(reason);
+                    return Err(incomplete(class, all.count(class), &counts));
+                }
+                cache.replace(all, &mut self.changed);
                 self.position = Ok(batch.position);
                 self.read_at = Some(Instant::now());
                 self.last_full_read = Some(reason);
-                return Ok(std::mem::take(&mut self.changed));
+                return Ok(self.told());
             }
-            let mut answer = batch.events;
-            cache.update(std::mem::take(&mut answer.events), &mut self.changed);
-            let doubt = match cache.differs_from(&answer) {
+            cache.update(events, &mut self.changed);
+            let doubt = match cache.differs_from(&counts) {
                 _ if batch.went_back => Some(FullRead::WentBack),
                 difference => difference.map(FullRead::Miscounted),
             };
             self.position = doubt.map_or(Ok(batch.position), Err);
             if self.position.is_ok() {
-                return Ok(std::mem::take(&mut self.changed));
+                return Ok(self.told());
             }
         }
     }
+
+    /// What is to be told, once.
+    fn told(&mut self) -> Changed {
+        let changed = std::mem::take(&mut self.changed);
+        if !changed.hosts.is_empty() {
+            let addresses = self.cache.hosts.values().map(|host| host.address.clone());
+            self.client.set_known_hosts(addresses.filter(|address| !address.is_empty()));
+        }
+        changed
+    }
+}
+
+fn incomplete(class: EventClass, told: usize, counts: &BTreeMap<EventClass, u64>) -> CallError {
+    let counted = counts.get(&class).copied().unwrap_or_default();
+    let source = AnswerError::Incomplete { class: class.as_str(), told, counted };
+    CallError::Decode { method: "event.from".to_owned(), source }
 }

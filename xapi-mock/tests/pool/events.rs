@@ -67,7 +67,8 @@ async fn without_a_token_everything_is_new_once() {
         let lower = class.to_lowercase();
         assert_eq!(answer.count(&lower), &Value::Int(all.len().try_into().unwrap()), "{class}");
         let mut told: Vec<_> = answer.of(&lower).iter().map(|(_, object)| (*object).to_owned()).collect();
-        (all.sort(), told.sort());
+        all.sort();
+        told.sort();
         assert_eq!(told, all, "{class}");
     }
     assert!(answer.events.iter().all(|event| event.1 == "add" && event.3));

@@ -23,6 +23,16 @@ pub enum AnswerError {
         /// The kind of what stood there.
         found: &'static str,
     },
+    /// Not as many objects as it says there are. They may have gone while it was made: the next answer will be whole.
+    #[error("it tells of {told} objects of class {class}, and says that there are {counted}")]
+    Incomplete {
+        /// The class, as events spell it.
+        class: &'static str,
+        /// How many it tells of.
+        told: usize,
+        /// How many it says there are.
+        counted: u64,
+    },
     /// A record is not what the data model says.
     #[error(transparent)]
     Record(#[from] RecordError),

@@ -220,6 +220,15 @@ impl Client {
         self.command("VM.resume", vec![vm.into(), paused.into(), false.into()]).await
     }
 
+    /// `VM.pool_migrate`: moves a running VM to another host of the pool, live.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn pool_migrate(&self, vm: &Ref<Vm>, host: &Ref<Host>) -> Result<(), CallError> {
+        let options = vec![("live".to_owned(), "true".into())];
+        self.command("VM.pool_migrate", vec![vm.into(), host.into(), Value::Struct(options)]).await
+    }
+
     /// `VM.hard_shutdown`
     ///
     /// # Errors

@@ -17,6 +17,8 @@ fn codes_are_told_apart() {
         ("HOST_IS_SLAVE", &[], Kind::HostIsSlave { master: "" }),
         ("HOST_OFFLINE", &["OpaqueRef:h"], Kind::HostOffline),
         ("CANNOT_CONTACT_HOST", &["OpaqueRef:h"], Kind::CannotContactHost),
+        ("EVENTS_LOST", &[], Kind::EventsLost),
+        ("EVENT_FROM_TOKEN_PARSE_FAILURE", &["x"], Kind::EventsLost),
         ("XENAPI_MISSING_PLUGIN", &["drawbridge"], Kind::MissingPlugin { plugin: "drawbridge" }),
         ("XENAPI_PLUGIN_FAILURE", &["non-zero exit", "out", "err"], failure),
         ("UNKNOWN_XENAPI_PLUGIN_FUNCTION", &["f"], Kind::UnknownPluginFunction { function: "f" }),
