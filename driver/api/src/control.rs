@@ -30,6 +30,10 @@ pub trait Control: Send + Sync + 'static {
     /// Marks every host whose rules refer to the group's members, and only those; their names.
     async fn refresh_members(&self, group: &GroupId) -> Vec<String>;
 
+    /// Somebody says that the store is what should be, whatever the pool was last written from. The store says that of
+    /// itself as well (`Store::adopt`).
+    async fn insist(&self);
+
     /// Prometheus' text format.
     async fn metrics(&self) -> String;
 
@@ -149,6 +153,10 @@ pub enum ControlError {
     AmbiguousHost(String),
     #[error("XAPI is out of reach: {0}")]
     XapiUnavailable(String),
+    #[error("this driver does not write: {0}")]
+    Standby(String),
+    #[error("no plan can be made: {0}")]
+    NoPlan(String),
     #[error("the daemon is shutting down")]
     ShuttingDown,
 }
@@ -199,6 +207,8 @@ pub enum HostStatus {
     Quarantined,
     /// Nothing of ours is there and nothing to enforce.
     LeftAlone,
+    /// This driver does not write, to no host; `last_error` says why.
+    Standby,
 }
 
 /// A port that was closed: nothing but what every guest needs passes it.

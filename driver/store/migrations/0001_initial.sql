@@ -1,9 +1,10 @@
--- One row, id 1. `generation` counts the transactions.
+-- One row, id 1. `generation` counts the transactions; `store` tells this store from any other, drawn when it is first opened.
 CREATE TABLE meta (
     id BIGINT PRIMARY KEY,
-    generation BIGINT NOT NULL
+    generation BIGINT NOT NULL,
+    store TEXT NOT NULL
 );
-INSERT INTO meta (id, generation) VALUES (1, 0);
+INSERT INTO meta (id, generation, store) VALUES (1, 0, '');
 
 -- One row, id 1, once the store was adopted.
 CREATE TABLE adoption (

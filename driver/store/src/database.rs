@@ -89,6 +89,17 @@ impl Database {
         }
     }
 
+    /// What tells this store from any other; its copies have the same.
+    pub(crate) async fn identity(&mut self) -> Result<String, DatabaseError> {
+        sqlx::query("UPDATE meta SET store = $1 WHERE id = 1 AND store = ''")
+            .bind(uuid::Uuid::new_v4().to_string())
+            .execute(&mut self.connection)
+            .await?;
+        let (store,): (String,) =
+            sqlx::query_as("SELECT store FROM meta WHERE id = 1").fetch_one(&mut self.connection).await?;
+        Ok(store)
+    }
+
     /// The number of transactions so far, whoever made them.
     pub(crate) async fn generation(&mut self) -> Result<u64, DatabaseError> {
         let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM meta WHERE id = 1")

@@ -65,6 +65,7 @@ pub struct Store {
 /// What the writer publishes.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    identity: String,
     state: watch::Sender<Arc<State>>,
     generation: watch::Sender<u64>,
     touched: Mutex<Log>,
@@ -85,9 +86,11 @@ impl Store {
     /// [`DatabaseError`]
     pub async fn open(url: &str) -> Result<Self, DatabaseError> {
         let mut database = Database::open(url).await?;
+        let identity = database.identity().await?;
         let state = database.load().await?;
         let (requests, receiver) = mpsc::channel(WAITING);
         let shared = Arc::new(Shared {
+            identity,
             generation: watch::Sender::new(state.generation()),
             touched: Mutex::new(Log { floor: state.generation(), entries: VecDeque::new() }),
             trouble: Mutex::new(None),
@@ -96,6 +99,12 @@ impl Store {
         let writer = Writer::new(url.to_owned(), database, state, receiver, shared.clone());
         tokio::spawn(writer.run());
         Ok(Self { requests, shared })
+    }
+
+    /// What tells this store from any other. A copy, a backup brought back for one, has the same.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.shared.identity
     }
 
     /// Everything, as of the last commit. Costs nothing.

@@ -16,10 +16,12 @@ fn refused(done: Result<Receipt, StoreError>) -> EditError {
 
 #[tokio::test]
 async fn what_was_answered_is_there_after_a_restart() {
+    let mut others = std::collections::BTreeSet::new();
     for url in Stores::new().await.urls {
         let store = Store::open(&url).await.unwrap();
         assert_eq!(store.state().generation(), 0);
         assert!(!store.state().adopted());
+        let identity = store.identity().to_owned();
         create(&store, [project("acme"), group("web")]).await.unwrap();
         create(&store, [rule("http", "web", 80, Remote::Any)]).await.unwrap();
         create(&store, [Entity::Port(port("p1", "vm1", 0, &["web", "acme-default"]))]).await.unwrap();
@@ -35,6 +37,8 @@ async fn what_was_answered_is_there_after_a_restart() {
         let store = Store::open(&url).await.unwrap();
         let after = store.snapshot();
         assert!(after.adopted);
+        assert_eq!(store.identity(), identity);
+        assert!(!identity.is_empty() && others.insert(identity));
         assert_eq!(format!("{before:?}"), format!("{after:?}"));
         assert_eq!(after.ports[0].groups, [id("acme-default"), id("web")]);
         assert_eq!(after.guarded_networks, ["tenants"]);
