@@ -3,6 +3,7 @@
 mod migrate;
 
 use drawbridge_wire::xmlrpc::Value;
+use jiff::Timestamp;
 
 use crate::dataplane::{Locking, VifPort};
 use crate::db::Db;
@@ -148,6 +149,22 @@ pub(crate) fn suspend(pool: &Pool, vm: &str) -> Result<(), ApiError> {
     set_state(&mut db, vm, "Suspended");
     set_residence(&mut db, vm, None);
     Ok(())
+}
+
+/// What xapi writes into its host's `other_config` when it starts: since when it runs, and with `boot` since when dom0
+/// does. Seconds; never the same twice, which a real start takes care of by its duration.
+pub(crate) fn note_start(db: &mut Db, host: &str, boot: bool) {
+    let keys = ["agent_start_time", "boot_time"].into_iter().take(1 + usize::from(boot));
+    db.update(Class::Host, host, |host| {
+        let Some(Value::Struct(config)) = host.get_mut("other_config") else { return };
+        for key in keys {
+            let old = config.iter().position(|(known, _)| known == key).map(|place| config.remove(place).1);
+            let old =
+                old.as_ref().and_then(Value::as_str).and_then(|text| text.trim_end_matches('.').parse().ok());
+            let now = Timestamp::now().as_second().max(old.map_or(0, |old: i64| old + 1));
+            config.push((key.to_owned(), Value::from(format!("{now}."))));
+        }
+    });
 }
 
 /// What a host's xapi notes when it starts: of the VMs that ran there none does.

@@ -97,6 +97,9 @@ pub enum HostState {
     Offline,
     /// Its address does not answer, and the master does not know yet: `CANNOT_CONTACT_HOST`.
     Unreachable,
+    /// The network to it is cut: connections to its address stay open and say nothing, calls that are to go there from
+    /// the master hang. When this is over, all of these break.
+    Silent,
 }
 
 /// How a plugin misbehaves.
@@ -167,6 +170,7 @@ impl Faults {
             Fault::DropSessions => state.drop_sessions = true,
             Fault::Host { host, state: now } => {
                 state.hosts.insert(host, now);
+                self.0.changed.notify_all();
             }
             Fault::Clear => {
                 let hanging_epoch = state.hanging_epoch + 1;
@@ -188,6 +192,15 @@ impl Faults {
     /// True once after each [`Fault::DropSessions`].
     pub(crate) fn take_drop_sessions(&self) -> bool {
         std::mem::take(&mut self.state().drop_sessions)
+    }
+
+    /// Waits while the network to a host is cut; whether it was.
+    pub(crate) fn await_network(&self, name: &str) -> bool {
+        let silent = |state: &mut State| state.hosts.get(name) == Some(&HostState::Silent);
+        let mut state = self.state();
+        let was = silent(&mut state);
+        drop(self.0.changed.wait_while(state, silent).unwrap_or_else(PoisonError::into_inner));
+        was
     }
 
     pub(crate) fn host(&self, name: &str) -> HostState {

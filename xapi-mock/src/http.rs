@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -55,15 +56,26 @@ pub(crate) async fn serve(listener: std::net::TcpListener, host: Arc<Host>) {
             }
             Err(error) => {
                 tracing::warn!(host = host.name, %error, "cannot accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 }
 
+/// Whether the host's address answers. While the network to it is cut, nothing is heard at all.
+async fn answers(host: &Host) -> bool {
+    let mut state = host.pool.faults.host(&host.name);
+    let cut = state == HostState::Silent;
+    while state == HostState::Silent {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        state = host.pool.faults.host(&host.name);
+    }
+    !cut && state == HostState::Online
+}
+
 /// TLS or not: the first byte tells. A real host has a port for each.
 async fn welcome(stream: TcpStream, peer: SocketAddr, host: &Host) -> io::Result<()> {
-    if host.pool.faults.host(&host.name) != HostState::Online {
+    if !answers(host).await {
         return Ok(());
     }
     stream.set_nodelay(true)?;
@@ -94,12 +106,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 return stream.shutdown().await;
             }
         };
-        if host.pool.faults.host(&host.name) != HostState::Online {
+        if !answers(host).await {
             return Ok(());
         }
         let keep_alive = request.keep_alive;
         let Some(reply) = answer(request, peer, host).await else { return Ok(()) };
-        if host.pool.faults.host(&host.name) != HostState::Online {
+        if !answers(host).await {
             return Ok(());
         }
         let keep_alive = keep_alive && reply.status == "200 OK";

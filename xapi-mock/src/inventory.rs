@@ -10,6 +10,7 @@ use drawbridge_wire::xmlrpc::Value;
 use crate::config::{HostConfig, NetworkConfig, NetworkLocking, PoolConfig, VifConfig, VmConfig, uuid_of};
 use crate::dataplane::{BridgeSpec, Content, HostFile, HostSpec, NetworkBackend, VlanSpec};
 use crate::db::{Db, Record, map};
+use crate::domain;
 use crate::schema::Class;
 
 /// What a guest configures on a VIF: known to the guest alone, so in no record.
@@ -190,6 +191,7 @@ fn add_host(db: &mut Db, config: &PoolConfig, host: &HostConfig, address: &str) 
         db.update(Class::Network, &network_ref, |network| network.insert("PIFs", &pif_ref));
     }
     db.insert(Class::Host, &reference, record);
+    domain::note_start(db, &reference, true);
 }
 
 /// An XCP-ng 8.3, unless the configuration says otherwise.

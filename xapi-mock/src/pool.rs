@@ -168,12 +168,17 @@ impl Pool {
     pub(crate) fn reach(&self, host: &str) -> Result<String, ApiError> {
         let name = self.db().get(Class::Host, host).map(|record| record.text("name_label").to_owned());
         let Ok(name) = name else { return Err(ApiError::host_offline(host)) };
+        // The master does not ask itself.
+        if host == self.master() {
+            return Ok(name);
+        }
+        let cut = self.faults.await_network(&name);
         match self.faults.host(&name) {
-            HostState::Online => Ok(name),
-            // The master does not ask itself.
-            HostState::Offline | HostState::Unreachable if host == self.master() => Ok(name),
+            HostState::Online if !cut => Ok(name),
             HostState::Offline => Err(ApiError::host_offline(host)),
-            HostState::Unreachable => Err(ApiError::new("CANNOT_CONTACT_HOST", [host])),
+            HostState::Online | HostState::Unreachable | HostState::Silent => {
+                Err(ApiError::new("CANNOT_CONTACT_HOST", [host]))
+            }
         }
     }
 

@@ -95,20 +95,24 @@ impl Mock {
         if reference == self.pool.master() {
             self.pool.forget();
         }
+        domain::note_start(&mut self.pool.db(), &reference, false);
         self.pool.cut_connections(&reference);
         Ok(())
     }
 
-    /// Another host becomes master: `pool.master` names it, all sessions are gone, connections to both are cut. The
-    /// old one, if it answers at all, says `HOST_IS_SLAVE`.
+    /// Another host becomes master, as by `pool.designate_new_master`: `pool.master` names it, all sessions are gone,
+    /// connections to both are cut. The old one, if it answers at all, says `HOST_IS_SLAVE`.
     ///
     /// # Errors
     /// There is no such host.
     pub fn change_master(&self, host: &str) -> Result<(), NoHost> {
         let reference = self.reference(host)?;
         let old = self.pool.set_master(&reference);
-        self.pool.cut_connections(&old);
-        self.pool.cut_connections(&reference);
+        // Both restart their xapi to change what they are.
+        for host in [old, reference] {
+            domain::note_start(&mut self.pool.db(), &host, false);
+            self.pool.cut_connections(&host);
+        }
         Ok(())
     }
 
@@ -148,6 +152,7 @@ impl Mock {
         let pool = Arc::clone(&self.pool);
         blocking(move || {
             domain::reset_residents(&pool, &reference);
+            domain::note_start(&mut pool.db(), &reference, true);
             if reference == pool.master() {
                 pool.forget();
             }

@@ -1,12 +1,13 @@
 //! What befalls a pool: migrations, restarts, a new master, hosts that go and come.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use drawbridge_wire::xmlrpc::Value;
 use xapi_mock::Mock;
-use xapi_mock::faults::{Fault, MigrationFault};
+use xapi_mock::faults::{Fault, HostState, MigrationFault};
 
-use super::client::{Client, Outcome, error, map, pool, text, texts};
+use super::client::{Client, Outcome, address, connect, error, map, pool, text, texts};
 use super::lifecycle::Vm;
 
 const NOWHERE: &str = "OpaqueRef:NULL";
@@ -185,4 +186,43 @@ async fn a_guest_that_crashes_reboots_or_is_gone() {
     mock.guest_crashes("a").await.unwrap();
     assert_eq!(standing(&client, &vm).0, "Halted");
     assert!(mock.guest_crashes("a").await.is_err());
+}
+
+#[tokio::test]
+async fn a_cut_network_is_silence_and_then_a_broken_connection() {
+    let (mock, client, vm) = running().await;
+    let host2 = client.find("host", "host2");
+    let state = |state| Fault::Host { host: "host2".to_owned(), state };
+    mock.faults().inject(state(HostState::Silent));
+    let asking = Client::at(&mock, 0, &client.session);
+    let handle = std::thread::spawn(move || asking.call("VM.hard_reboot", &[vm.into()]));
+    let mut direct = connect(&address(&mock, 1));
+    direct.write_all(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").unwrap();
+    direct.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let silence = direct.read(&mut [0]).unwrap_err();
+    assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+    assert!(!handle.is_finished());
+    mock.faults().inject(state(HostState::Online));
+    assert_eq!(handle.join().unwrap(), error(&["CANNOT_CONTACT_HOST", &host2]));
+    direct.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Closed with what it said unread.
+    assert!(matches!(direct.read(&mut [0]), Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn a_host_says_since_when_it_and_its_toolstack_run() {
+    let mock = pool().await;
+    let started = |client: &Client| {
+        let config = client.call("host.get_other_config", &[client.find("host", "host2").into()]).unwrap();
+        ["boot_time", "agent_start_time"].map(|key| text(config.member(key).unwrap()))
+    };
+    let client = Client::login(&mock);
+    let [boot, agent] = started(&client);
+    assert!(boot.trim_end_matches('.').parse::<u64>().is_ok());
+    mock.restart_toolstack("host2").unwrap();
+    let [same, later] = started(&client);
+    assert!(same == boot && later > agent);
+    mock.reboot_host("host2").await.unwrap();
+    let [later_boot, latest] = started(&client);
+    assert!(later_boot > boot && latest > later);
 }
