@@ -128,10 +128,10 @@ impl Work<'_> {
         match self.write(&policy, planned, dialect, generation, report).await {
             Err(ReconcileError::WriteFlows { source, .. }) if source.is_refusal() => {
                 let closed = self.quarantine(&policy, dialect, generation, *source, report).await?;
-                // A switch without bundles may have taken some.
-                let observed = self.observe(dialect, Some(generation)).await?;
                 let planned = self.plan(&closed, &observed).map_err(|error| self.uncompiled(error))?;
-                self.write(&closed, planned, dialect, generation, report).await?;
+                if !planned.is_empty() {
+                    self.write(&closed, planned, dialect, generation, report).await?;
+                }
             }
             outcome => outcome?,
         }
@@ -149,7 +149,9 @@ impl Work<'_> {
     ) -> Result<(), ReconcileError> {
         if !dialect.bundle {
             // A refusal halfway would leave half of it.
-            self.try_out(&planned, dialect, generation).await.map_err(|error| self.unwritten(error))?;
+            let answer = self.try_out(&planned, dialect, generation).await;
+            self.end_trial(dialect, generation).await?;
+            answer.map_err(|error| self.unwritten(error))?;
         }
         let input = planned.input(dialect);
         let after = self
@@ -201,7 +203,9 @@ impl Work<'_> {
         refusal: Dom0Error,
         report: &mut HostReport,
     ) -> Result<HostPolicy, ReconcileError> {
-        match refused_ports(policy, &Reading { work: self, dialect, generation }).await? {
+        let refused = refused_ports(policy, &Reading { work: self, dialect, generation }).await;
+        self.end_trial(dialect, generation).await?;
+        match refused? {
             Some(ports) => {
                 report.quarantine(policy, &ports, None, &chain(&refusal));
                 Ok(policy.closing(&ports))
@@ -216,6 +220,11 @@ impl Work<'_> {
             Some(input) => self.dom0.write_flows(self.bridge, dialect, &input, generation).await.map(drop),
             None => Ok(()),
         }
+    }
+
+    async fn end_trial(&self, dialect: Dialect, generation: u64) -> Result<(), ReconcileError> {
+        let answer = self.dom0.write_flows(self.bridge, dialect, &FlowPlan::end_of_trial(), generation).await;
+        answer.map(drop).map_err(|error| self.unwritten(error))
     }
 
     async fn observe(&self, dialect: Dialect, generation: Option<u64>) -> Result<Observed, ReconcileError> {

@@ -82,8 +82,8 @@ impl FlowPlan {
         self.changes.is_empty()
     }
 
-    /// Input for [`Dialect::write`] that has the switch read every flow that comes, and leaves nothing: they go into a
-    /// table that no packet is sent to, and out of it again. `None` if no flow comes.
+    /// Input for [`Dialect::write`] that has the switch read every flow that comes, in a table that no packet is sent to.
+    /// `None` if no flow comes.
     #[must_use]
     pub fn trial(&self) -> Option<String> {
         let coming = self.changes.iter().filter_map(|change| match change {
@@ -97,11 +97,14 @@ impl FlowPlan {
             let key = Key { table: table::TRIAL, priority, matches: new.key.matches.clone() };
             add(&Flow { key, actions: new.actions.clone() }, &mut text);
         }
-        if text.is_empty() {
-            return None;
-        }
-        let _ = writeln!(text, "delete cookie={COOKIE:#x}/{COOKIE_MASK:#x},table={}", table::TRIAL);
-        Some(text)
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Input for [`Dialect::write`] that takes out what trials left. Not at the trial's end: a deletion does not see what
+    /// its own bundle has added (`classifier_defer`).
+    #[must_use]
+    pub fn end_of_trial() -> String {
+        format!("delete cookie={COOKIE:#x}/{COOKIE_MASK:#x},table={}\n", table::TRIAL)
     }
 
     /// Input for [`Dialect::write`].
