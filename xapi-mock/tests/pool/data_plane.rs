@@ -10,6 +10,7 @@ use drawbridge_wire::xmlrpc::Value;
 use xapi_mock::Mock;
 use xapi_mock::config::{DataPlaneKind, FileConfig, NetworkConfig, PoolConfig};
 use xapi_mock::dataplane::NetworkBackend;
+use xapi_mock::faults::{Fault, MigrationFault};
 
 /// `a` on host2 and `b` on host1, each with addresses.
 fn addressed() -> PoolConfig {
@@ -210,4 +211,75 @@ async fn a_plugin_finds_its_hosts_switch_where_dom0_has_it() {
     };
     assert_eq!(said("ports"), "eth0\nvif1.0\n100\n");
     assert!(said("flows").contains("priority=0 actions=NORMAL"), "{}", said("flows"));
+}
+
+#[tokio::test]
+async fn a_guest_migrates_with_both_vifs_standing_for_a_moment() {
+    for backends in BACKENDS {
+        let mock = pool(backends).await;
+        let client = Client::login(&mock);
+        let (a, b) = (Vm::named(&client, "a"), Vm::named(&client, "b"));
+        a.start(false);
+        b.start(false);
+        let host1 = client.find("host", "host1");
+        let migrate = |client: &Client, host: &str| {
+            client.call("VM.pool_migrate", &[a.reference.as_str().into(), host.into(), Value::Struct(vec![])])
+        };
+        mock.faults().inject(Fault::Migration { action: MigrationFault::Hold, times: 1 });
+        let moving = Client::at(&mock, 0, &client.session);
+        std::thread::scope(|scope| {
+            let moves = scope.spawn(|| migrate(&moving, &host1));
+            while vifs(&mock, "host1").len() < 2 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(vifs(&mock, "host2"), ["vif1.0"], "it still runs there");
+            assert!(reaches(&mock, "b", "a", "10.0.0.1"));
+            mock.faults().inject(Fault::Clear);
+            moves.join().unwrap().unwrap();
+        });
+        assert_eq!(vifs(&mock, "host2"), [""; 0]);
+        assert_eq!(vifs(&mock, "host1"), ["vif1.0", "vif2.0"]);
+        assert_eq!(a.call("get_domid", &[]), Ok("2".into()));
+        assert!(reaches(&mock, "b", "a", "10.0.0.1") && reaches(&mock, "a", "b", "fd00::2"));
+
+        mock.faults().inject(Fault::Migration { action: MigrationFault::Fail, times: 1 });
+        let host2 = client.find("host", "host2");
+        migrate(&client, &host2).unwrap_err();
+        assert_eq!((vifs(&mock, "host1").len(), vifs(&mock, "host2").len()), (2, 0));
+        assert!(reaches(&mock, "b", "a", "10.0.0.1"), "it never left");
+
+        // XAPI's own locking goes with the guest.
+        let vif = texts(&a.call("get_VIFs", &[]).unwrap()).remove(0);
+        let set = |method: &str, value: Value| {
+            client.call(&format!("VIF.{method}"), &[vif.as_str().into(), value]).unwrap()
+        };
+        set("set_ipv4_allowed", ["10.0.0.7"].into_iter().collect());
+        set("set_locking_mode", "locked".into());
+        migrate(&client, &host2).unwrap();
+        // The second domain there was the one of the migration that failed.
+        assert_eq!(vifs(&mock, "host2"), ["vif3.0"]);
+        assert!(!reaches(&mock, "a", "b", "10.0.0.2"));
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_reboots_has_no_guests_and_no_rules() {
+    for backends in BACKENDS {
+        let mock = pool(backends).await;
+        let client = Client::login(&mock);
+        let (a, b) = (Vm::named(&client, "a"), Vm::named(&client, "b"));
+        a.start(false);
+        b.start(false);
+        let dom0 = mock.host("host2").unwrap();
+        dom0.command("iptables", &["-I", "FORWARD", "-j", "DROP"], b"").unwrap();
+        mock.stop_host("host2").await.unwrap();
+        assert_eq!(vifs(&mock, "host2"), [""; 0]);
+        assert!(mock.guest("a").is_none());
+        let rules = dom0.command("iptables-save", &[], b"").unwrap().stdout;
+        assert!(!String::from_utf8(rules).unwrap().contains("-A FORWARD -j DROP"));
+        mock.start_host("host2").await.unwrap();
+        a.start(false);
+        assert_eq!(vifs(&mock, "host2"), ["vif2.0"]);
+        assert!(reaches(&mock, "b", "a", "10.0.0.1") && reaches(&mock, "a", "b", "10.0.0.2"));
+    }
 }
