@@ -1,6 +1,9 @@
 //! The plugin in a host's dom0, called through XAPI. It makes no choices: what it sends was decided elsewhere.
 
+mod generation;
 mod switch;
+
+pub use generation::generation;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -150,8 +153,8 @@ impl Dom0<'_> {
         let name = invocation.function.as_str();
         let mut last = None;
         for arguments in signed_calls(invocation, self.signer, &self.uuid, unix_seconds())? {
-            let answer =
-                self.client.call_plugin(self.host, drawbridge_wire::PLUGIN_NAME, name, &arguments).await?;
+            let answer = self.client.call_plugin(self.host, drawbridge_wire::PLUGIN_NAME, name, &arguments);
+            let answer = answer.await.inspect_err(note_generation)?;
             let reply = Reply::parse(&answer)?;
             if !compatible(&reply.version) {
                 return Err(Dom0Error::Version { found: reply.version, expected: drawbridge_wire::VERSION });
@@ -160,6 +163,16 @@ impl Dom0<'_> {
         }
         // An invocation is never without a call.
         last.ok_or(Dom0Error::Encode(EncodeError::ArgumentsTooLarge))
+    }
+}
+
+/// A refusal of an older generation names the one that was seen.
+fn note_generation(error: &CallError) {
+    if let CallError::Api(error) = error
+        && error.code == Code::StaleGeneration.as_str()
+        && let Some(seen) = error.params.last().and_then(|seen| seen.parse().ok())
+    {
+        generation::heard_of(seen);
     }
 }
 
@@ -186,13 +199,4 @@ fn compatible(found: &str) -> bool {
 /// The time that goes into a signature.
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// The number of a writer: nanoseconds since 1970, so that no two are alike. It grows as long as the clock does; dom0
-/// refuses a writer that is older than the last it has seen.
-#[must_use]
-pub fn generation() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }
