@@ -15,8 +15,8 @@ PLUGIN := target/$(PLUGIN_TARGET)/dom0/drawbridge-dom0
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
 
-demo: root deps build ## A mock pool of two hosts, a sample policy, every lifecycle step, real packets; one table
-	@target/debug/demo
+demo: root deps build ## A mock pool of two hosts, a sample policy, every lifecycle step, real packets; one table (BACKEND=openvswitch)
+	@target/debug/demo $(if $(BACKEND),--backend $(BACKEND))
 
 test: root deps build plugin ## Everything: unit and property tests, the Lab with real packets
 	DRAWBRIDGE_DOM0_PROGRAM=$(CURDIR)/$(PLUGIN) $(CARGO) test --workspace --no-fail-fast

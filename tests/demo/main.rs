@@ -1,5 +1,5 @@
 //! Walks a small cloud through everything that happens to guests and hosts, sends real packets after each step, and
-//! prints one table. Exit code 0 if every line is as expected, 1 if not, 2 if the walk could not be made.
+//! prints one table. `--backend openvswitch` gives the hosts Open vSwitch instead of Linux bridges. Exit code 0 if every line is as expected, 1 if not, 2 if the walk could not be made.
 
 mod story;
 mod table;
@@ -8,8 +8,8 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
-use e2e::lab::Iptables;
+use anyhow::{Result, bail};
+use e2e::lab::Backend;
 use e2e::probe;
 use e2e::scenario::pool;
 use table::Table;
@@ -31,6 +31,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the command line asks for.
+fn backend() -> Result<Backend> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] | ["--backend", "bridge"] => Ok(Backend::Nft),
+        ["--backend", "openvswitch"] => Ok(Backend::OpenVSwitch),
+        _ => bail!("usage: demo [--backend bridge|openvswitch], or make demo BACKEND=openvswitch"),
+    }
+}
+
 fn walk(table: &mut Table) -> Result<()> {
     let progress = |what: &str| {
         if io::stderr().is_terminal() {
@@ -38,8 +48,9 @@ fn walk(table: &mut Table) -> Result<()> {
         }
     };
     progress("starting the pool");
-    let lab = pool(Iptables::Nft).start()?;
-    table::print(story::CAST);
+    let backend = backend()?;
+    let lab = pool(backend).start()?;
+    table::print(&story::cast(backend));
     Table::header();
     for story::Step { name, act } in story::STEPS {
         progress(name);

@@ -1,14 +1,21 @@
 //! What happens, step by step.
 
 use anyhow::Result;
-use e2e::lab::Lab;
+use e2e::lab::{Backend, Lab};
 use e2e::probe::{Expectation, Expected};
 use e2e::scenario::{dom0_boots, expectations};
 use e2e::station::Family;
 
 /// Who takes part.
-pub(crate) const CAST: &str = "\
-Two hosts, one network, and a mock XAPI in front of the real plugin and the real iptables:
+pub(crate) fn cast(backend: Backend) -> String {
+    let enforcer = match backend {
+        Backend::Nft | Backend::Legacy => "the real iptables",
+        Backend::OpenVSwitch => "a real Open vSwitch",
+    };
+    format!("Two hosts, one network, and a mock XAPI in front of the real plugin and {enforcer}:\n{CAST}")
+}
+
+const CAST: &str = "
 
   outside        a machine that is no guest of the pool
   web1, host1    group web: TCP 80 and ping from everybody; may reach everybody

@@ -16,7 +16,7 @@ use e2e::station::{Family, Station};
 use e2e::tap::Tap;
 use xenapi::LockingMode;
 
-use crate::on_each;
+use crate::{on_both, on_each};
 
 fn start(backend: Backend) -> Result<Lab> {
     let lab = pool(backend).guarded("lan").start()?;
@@ -76,7 +76,7 @@ on_each! {
     }
 
     /// The guest restarts itself: a new domain, its VIF on the bridge as XAPI remembers it, and nobody to give it
-    /// rules. Only ARP gets out, which iptables does not see, and that by its own address only.
+    /// rules. Only what our rules do not see gets out.
     fn rebooted_by_itself(backend) {
         let lab = with_late(backend).start()?;
         lab.start("late", true)?;
@@ -87,7 +87,7 @@ on_each! {
         ensure!(down.status.success(), "{down:?}");
         let heard = heard_from(&lab, "late", |lab| lab.guest_reboots("late"))?;
         ensure!(!heard.is_empty(), "the guest was not on the bridge: the test shows nothing");
-        assert_own_arp_only(&heard)?;
+        assert_harmless(backend, &heard)?;
         check(closed(&lab.guest("late")?, lab.outside()));
         lab.hook("reboot", "late")?.success()?;
         check(served(&lab, "late")?);
@@ -109,7 +109,7 @@ on_each! {
             }
             let heard = heard_from(&lab, "late", |lab| lab.resume("late", false))?;
             ensure!(heard.is_empty() == announced, "announced {announced}: {heard:02x?}");
-            assert_own_arp_only(&heard)?;
+            assert_harmless(backend, &heard)?;
             lab.hook("resume", "late")?.success()?;
             check(served(&lab, "late")?);
         }
@@ -129,7 +129,7 @@ on_each! {
         dom0_boots(&lab, "host1")?;
         let heard = heard_from(&lab, "late", |lab| lab.start("late", false))?;
         ensure!(!heard.is_empty(), "the guest was not on the bridge: the test shows nothing");
-        assert_own_arp_only(&heard)?;
+        assert_harmless(backend, &heard)?;
         let late = lab.guest("late")?;
         check(closed(&late, lab.outside()));
         check(closed(&late, &lab.guest("web1")?));
@@ -171,34 +171,41 @@ on_each! {
         lab.hook("host-init", "host1")?.success()?;
         check(open());
         for flow in flows {
+            ensure!(flow.alive(Duration::from_secs(5)), "a connection was cut");
             let report = flow.stop()?;
-            ensure!(report.undisturbed(), "{report:?}");
+            // A switch that starts anew carries nothing meanwhile.
+            let well = report.undisturbed() || backend == Backend::OpenVSwitch && report.broken.is_none();
+            ensure!(well, "{report:?}");
         }
     }
 
     /// A guest that the policy does not know passes nothing, ever: not after a boot, not after the driver's run, not if its
-    /// VIF is opened by hand.
+    /// VIF is opened by hand. (Opened by hand on an Open vSwitch host, its next port is known from the next run on.)
     fn strangers_stay_out(backend) {
         let lab = start(backend)?;
-        lab.set_locking_mode("plain", 0, LockingMode::Unlocked)?;
+        if backend != Backend::OpenVSwitch {
+            lab.set_locking_mode("plain", 0, LockingMode::Unlocked)?;
+        }
         lab.hard_shutdown("plain")?;
         dom0_boots(&lab, "host2")?;
         let heard = heard_from(&lab, "plain", |lab| lab.start("plain", false))?;
-        assert_own_arp_only(&heard)?;
+        assert_harmless(backend, &heard)?;
         check(closed(&lab.guest("plain")?, lab.outside()));
         let heard = heard_from(&lab, "plain", |lab| {
             lab.hook("host-init", "host2")?.success()?;
             lab.clean_reboot("plain")
         })?;
-        assert_own_arp_only(&heard)?;
+        assert_harmless(backend, &heard)?;
         check(closed(&lab.guest("plain")?, lab.outside()));
         check(closed(&lab.guest("plain")?, &lab.guest("web2")?));
     }
+}
 
+on_both! {
     /// A dom0 that boots twice before the driver comes is closed both times, and an unguarded network is not remembered for
     /// longer than it is guarded.
-    fn what_is_remembered(backend) {
-        let lab = pool(backend).policy(&format!("guarded_networks = [\"lan\"]\n{POLICY}")).start()?;
+    fn what_is_remembered(iptables) {
+        let lab = pool(iptables).policy(&format!("guarded_networks = [\"lan\"]\n{POLICY}")).start()?;
         lab.apply()?.success()?;
         let record = |family: &str| {
             lab.dom0_program("host1", "cat", &[&format!("/var/lib/drawbridge/guarded-{family}")], b"")
@@ -302,12 +309,16 @@ fn talk(words: &[Vec<u8>], sent: &AtomicU64) {
     }
 }
 
-/// ARP and nothing else, by the guest's own address.
-fn assert_own_arp_only(heard: &[Vec<u8>]) -> Result<()> {
+/// Nothing but what gets past a guest's VIF that is on its bridge without rules. XAPI's locking lets its own ARP out; on
+/// an Open vSwitch host, where it is a matter of flows as our rules are, also a DHCP client's broadcast.
+fn assert_harmless(backend: Backend, heard: &[Vec<u8>]) -> Result<()> {
     for frame in heard {
+        let number = frame.get(11).copied().unwrap_or_default();
+        if backend == Backend::OpenVSwitch && *frame == dhcp::discover(mac(0, number)) {
+            continue;
+        }
         ensure!(ether_type(frame) == Some(ARP), "got out: {frame:02x?}");
         let (hardware, address) = (frame.get(22..28), frame.get(28..32));
-        let number = frame.get(11).copied().unwrap_or_default();
         // A kernel that asks whether its address is taken has none yet.
         let own = address == Some(&ipv4(0, number).octets()) || address == Some(&[0; 4]);
         ensure!(hardware == frame.get(6..12) && own, "got out: {frame:02x?}");

@@ -8,7 +8,7 @@ use e2e::probe::check;
 use e2e::scenario::{POLICY, pool};
 use e2e::station::Family;
 
-use crate::on_each;
+use crate::on_both;
 
 /// The scenario's policy with `web` (and, if asked, `db`) keeping connections.
 fn keeping(db: bool) -> String {
@@ -24,7 +24,7 @@ const DEAD: Duration = Duration::from_millis(400);
 /// Long enough for one that lives to show it.
 const ALIVE: Duration = Duration::from_secs(2);
 
-on_each! {
+on_both! {
     /// From outside: the receiver's group decides. Between two groups: both have to keep.
     fn a_kept_connection_outlives_its_rule(backend) {
         for (db_keeps, name) in [(true, "both groups keep"), (false, "only the sender's group keeps")] {

@@ -12,6 +12,7 @@ mod guarded;
 mod keep;
 mod lifecycle;
 mod meaning;
+mod ovs;
 mod quarantine;
 mod replay;
 mod smoke;
@@ -45,7 +46,11 @@ pub(crate) use instances;
 macro_rules! on_each {
     ($($(#[$meta:meta])* fn $name:ident($backend:ident) $body:block)+) => {$(
         $crate::instances! {
-            [nft => e2e::lab::Backend::Nft, legacy => e2e::lab::Backend::Legacy]
+            [
+                nft => e2e::lab::Backend::Nft,
+                legacy => e2e::lab::Backend::Legacy,
+                ovs => e2e::lab::Backend::OpenVSwitch
+            ]
             $(#[$meta])* fn $name($backend: e2e::lab::Backend) $body
         }
     )+};
@@ -56,7 +61,7 @@ pub(crate) use on_each;
 macro_rules! on_bridge_and_ovs {
     ($($(#[$meta:meta])* fn $name:ident($backend:ident) $body:block)+) => {$(
         $crate::instances! {
-            [bridge => e2e::lab::Backend::Nft]
+            [bridge => e2e::lab::Backend::Nft, ovs => e2e::lab::Backend::OpenVSwitch]
             $(#[$meta])* fn $name($backend: e2e::lab::Backend) $body
         }
     )+};

@@ -1,7 +1,7 @@
-//! The kernel agrees: random policies applied to real hosts, random frames sent by guests and by stations outside, and
+//! What enforces agrees: random policies applied to real hosts, random frames sent by guests and by stations outside, and
 //! what arrives compared with the reference verdict (`ruleset::verdict`).
 //!
-//! Of what docs/security.md says the Linux bridge cannot hold, nothing is asked.
+//! Of what docs/security.md says a back end cannot hold, nothing is asked.
 
 mod place;
 mod policy;
@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long one that should not is waited for.
 const SILENCE: Duration = Duration::from_millis(60);
 
-/// What both variants must have seen, or the packets are not what they were made to be.
+/// What every back end must have seen, or the packets are not what they were made to be.
 const REASONS: [&str; 19] = [
     "deny H1",
     "deny E1.1",

@@ -73,9 +73,10 @@ pub fn expectations(lab: &Lab) -> Result<Vec<Expectation>> {
 /// Frames `guest` must not get out, and the ones it needs, seen by `victim`.
 #[must_use]
 pub fn spoofing(guest: &Station, victim: &Station) -> Vec<Expectation> {
-    let (stranger4, stranger6) = (ipv4(0, 99), ipv6(0, 99));
-    let (own4, own6) = (ipv4(0, guest.mac.0[5]), ipv6(0, guest.mac.0[5]));
-    let (victim4, victim6) = (ipv4(0, victim.mac.0[5]), ipv6(0, victim.mac.0[5]));
+    let Mac([.., network, number]) = guest.mac;
+    let (stranger4, stranger6) = (ipv4(network, 99), ipv6(network, 99));
+    let (own4, own6) = (ipv4(network, number), ipv6(network, number));
+    let (victim4, victim6) = (ipv4(network, victim.mac.0[5]), ipv6(network, victim.mac.0[5]));
     let stranger = Mac([0x00, 0x16, 0x3e, 0x66, 0x66, 0x66]);
     let udp = |path: Path, source: Mac| path.frame(victim.mac, source, UDP, &path.udp(1, 53, b"x"));
     let own_local = guest.mac.link_local();

@@ -140,17 +140,17 @@ impl<'a> Site<'a> {
     ) -> bool {
         // AH in IPv6: iptables-legacy looks behind it as the verdict does, nftables takes it for the protocol.
         let behind_ah = matches!(&packet.payload, Payload::Ipv6(ip) if ip.extensions.contains(&51));
-        if behind_ah && matches!(self.backend, Backend::Nft) {
+        if behind_ah && self.backend == Backend::Nft {
             return false;
         }
         let Some(last) = steps.last().filter(|step| !step.passage.passes()) else {
-            // Nobody drops it. Connection tracking does, on every bridge, when a fragment's datagram never becomes whole; and
-            // it takes UDP-Lite for damaged where it knows it at all, for it expects the checksum of UDP.
+            // Nobody drops it. Connection tracking does, on every bridge, when a fragment's datagram never becomes whole.
             let fragment = matches!(packet.transport(), Some(Transport::Fragment(_)));
-            return !fragment && packet.protocol() != Some(Protocol::UDPLITE);
+            return !fragment && packet.protocol().is_none_or(|protocol| self.is_tracked(protocol));
         };
         match packet.payload {
             Payload::Ipv4(_) | Payload::Ipv6(_) => true,
+            Payload::Arp(_) | Payload::Other(_) if self.backend == Backend::OpenVSwitch => true,
             // XAPI's locking alone, of what a locked VIF sends; between two locked VIFs of one host the chain that was
             // made first decides.
             Payload::Arp(_) | Payload::Other(_) => {
@@ -159,6 +159,18 @@ impl<'a> Site<'a> {
                     Passage::Stops { side: Direction::Egress, reason } if reason != Reason::UnknownVif
                 );
                 by_sender && self.is_locked(from) && !(self.is_locked(to) && from.host == to.host)
+            }
+        }
+    }
+
+    /// Whether connection tracking knows a protocol: it takes the others for invalid.
+    fn is_tracked(&self, protocol: Protocol) -> bool {
+        match self.backend {
+            // Of UDP-Lite the kernel expects the checksum of UDP.
+            Backend::Nft | Backend::Legacy => protocol != Protocol::UDPLITE,
+            // That of a switch in user space, as the Lab's are, knows these; the kernel's, which dom0 has, all others too.
+            Backend::OpenVSwitch => {
+                [Protocol::TCP, Protocol::UDP, Protocol::ICMP, Protocol::ICMPV6].contains(&protocol)
             }
         }
     }

@@ -1,0 +1,8 @@
+//! What only hosts with Open vSwitch have: OpenFlow numbers that change, VLANs as fake bridges, others' flows, a switch
+//! that ends and comes back.
+
+mod beside;
+mod broken;
+mod mixed;
+mod ports;
+mod restart;
