@@ -1,4 +1,4 @@
-//! A guest that talks from its first instant is heard by nobody it must not reach.
+//! A guest that talks from its first instant is heard by nobody it must not reach. (Created: case D1.)
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,18 +17,7 @@ use crate::on_each;
 pub(crate) const LOUD: u8 = 15;
 
 on_each! {
-    /// Created paused, its rules given, let go.
-    fn create(backend) {
-        let lab = with_loud(backend).guest(Guest::new("loud", "host1", LOUD).halted()).start()?;
-        lab.apply()?.success()?;
-        listen_to_boot(&lab, |lab| {
-            lab.start("loud", true)?;
-            lab.hook("create", "loud")?.success()?;
-            lab.unpause("loud")
-        })?;
-    }
-
-    /// The same for one that comes back.
+    /// One that comes back is given its rules, then let go.
     fn resume(backend) {
         let lab = with_loud(backend).guest(Guest::new("loud", "host1", LOUD)).start()?;
         lab.apply()?.success()?;

@@ -1,6 +1,8 @@
 //! The `drawbridge` program, run as its user runs it.
 
+use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -192,6 +194,20 @@ impl Lab {
     /// It could not be started.
     pub fn apply(&self) -> Result<Run> {
         self.with_policy(&["apply"])
+    }
+
+    /// `drawbridge apply`, killed after so long if it has not ended by then.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn apply_and_kill(&self, after: Duration) -> Result<()> {
+        let paths = [built("drawbridge")?, self.scratch.path(CONFIG), self.scratch.path(POLICY)];
+        let [program, config, policy] =
+            paths.each_ref().map(|path| path.to_str().context("a path is not UTF-8"));
+        let after = after.as_secs_f32().to_string();
+        let killer = ["--signal=KILL", &after, program?, "--config", config?, "apply", "--policy", policy?];
+        process::run(Path::new("timeout"), &killer, b"")?;
+        Ok(())
     }
 
     /// `drawbridge hook`, for a VM or (host-init) a host.
