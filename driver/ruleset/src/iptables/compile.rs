@@ -6,6 +6,9 @@ mod groups;
 mod keep;
 mod local;
 
+use std::collections::BTreeMap;
+
+use self::groups::GroupChains;
 use super::mark::{Epoch, Mark, PacketMark};
 use super::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 use super::tree::NameTree;
@@ -128,28 +131,34 @@ pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Rulese
     dispatch(host, &names, &mut filter)?;
     local::write(host, family, &names, &mut filter)?;
     set_epoch(&mut filter, epoch)?;
+    let groups: BTreeMap<_, _> =
+        host.groups.keys().map(|id| Ok((id, GroupChains::of(id)?))).collect::<Result<_, InvalidId>>()?;
     for attachment in host.attachments.iter().filter(|a| a.port.security == PortSecurity::On) {
-        base::port_chains(attachment, family, &names, &mut filter)?;
+        base::port_chains(attachment, family, &names, &groups, &mut filter)?;
     }
-    groups::write(host, family, &names, &mut filter)?;
+    groups::write(host, family, &names, &groups, &mut filter)?;
     let raw = Chains::from([(names.raw.clone(), zones(host))]);
     Ok(Ruleset { family, filter, raw })
 }
 
-/// Writes the chains that name the epoch.
-pub(super) fn set_epoch(filter: &mut Chains, epoch: Epoch) -> Result<(), InvalidId> {
+/// Writes the chains that name the epoch, and says which they are.
+pub(super) fn set_epoch(filter: &mut Chains, epoch: Epoch) -> Result<Vec<ChainName>, InvalidId> {
     let names = Names::new()?;
     let guarded = filter.contains_key(&names.unknown_to);
     let keeping = filter.contains_key(&names.keep_pass);
-    filter.insert(names.accept.clone(), accept(epoch));
-    filter.insert(names.deny.clone(), deny(epoch, keeping));
-    filter.insert(names.forward.clone(), forward(&names, epoch, guarded, keeping)?);
+    let mut written = vec![
+        (names.forward.clone(), forward(&names, epoch, guarded, keeping)?),
+        (names.accept, accept(epoch)),
+        (names.deny, deny(epoch, keeping)),
+    ];
     if keeping {
         let by_group = &[PacketMark::KEEPING, PacketMark::UNOPPOSED];
-        filter.insert(names.keep_accept.clone(), keep::accept(epoch, by_group));
-        filter.insert(names.open_accept.clone(), keep::accept(epoch, &[PacketMark::KEEPING]));
+        written.push((names.keep_accept, keep::accept(epoch, by_group)));
+        written.push((names.open_accept, keep::accept(epoch, &[PacketMark::KEEPING])));
     }
-    Ok(())
+    let chains = written.iter().map(|(chain, _)| chain.clone()).collect();
+    filter.extend(written);
+    Ok(chains)
 }
 
 /// Whether a chain is a list of permissions, to which a rule that leads on only adds: a port's list of groups, a

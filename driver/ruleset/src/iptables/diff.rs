@@ -1,5 +1,6 @@
 //! The fewest changes that turn what stands into what should stand, as one iptables-restore input.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fmt::Write as _;
 
@@ -92,15 +93,19 @@ impl fmt::Display for Change {
 /// # Errors
 /// None in practice: chain names are constants or were checked when compiled.
 pub(super) fn diff(observed: &Observed, mut desired: Ruleset) -> Result<Plan, InvalidId> {
-    if let Some(epoch) = observed.epoch()
-        && narrows(&observed.filter, &desired.filter)
-    {
-        compile::set_epoch(&mut desired.filter, epoch.next())?;
+    let mut changed =
+        Table::ALL.map(|table| (table, Changed::of(observed.table(table), desired.chains(table))));
+    for (table, changed) in &mut changed {
+        if let (Table::Filter, Some(epoch)) = (*table, observed.epoch())
+            && narrows(&observed.filter, &desired.filter, changed)
+        {
+            changed.differing.extend(compile::set_epoch(&mut desired.filter, epoch.next())?);
+        }
     }
     let mut plan = Plan::default();
     let mut input = String::new();
-    for table in Table::ALL {
-        let body = table_diff(table, observed.table(table), desired.chains(table), &mut plan)?;
+    for (table, changed) in &changed {
+        let body = table_diff(*table, observed.table(*table), desired.chains(*table), changed, &mut plan)?;
         if !body.is_empty() {
             let _ = write!(input, "*{}\n{body}COMMIT\n", table.name());
         }
@@ -115,17 +120,42 @@ pub(super) fn diff(observed: &Observed, mut desired: Ruleset) -> Result<Plan, In
     Ok(plan)
 }
 
+/// A table's chains that are not as they should be.
+struct Changed {
+    /// Those to be added or altered.
+    differing: BTreeSet<ChainName>,
+    /// Those that stand and are not wanted.
+    gone: Vec<ChainName>,
+}
+
+impl Changed {
+    /// Looks at every rule once.
+    fn of(observed: &ObservedTable, desired: &Chains) -> Self {
+        let same = |found: &Vec<ObservedRule>, wanted: &Vec<Rule>| {
+            found.len() == wanted.len()
+                && found.iter().zip(wanted).all(|(f, w)| matches!(f, ObservedRule::Known(f) if f == w))
+        };
+        let differs = |(chain, wanted): &(&ChainName, &Vec<Rule>)| {
+            !observed.chains.get(*chain).is_some_and(|found| same(found, wanted))
+        };
+        let differing = desired.iter().filter(differs).map(|(chain, _)| chain.clone()).collect();
+        let gone = observed.chains.keys().filter(|chain| !desired.contains_key(*chain)).cloned().collect();
+        Self { differing, gone }
+    }
+}
+
 fn table_diff(
     table: Table,
     observed: &ObservedTable,
     desired: &Chains,
+    changed: &Changed,
     plan: &mut Plan,
 ) -> Result<String, InvalidId> {
     let mut declared = String::new();
     let mut rules = String::new();
     let mut removed = String::new();
     let name = table.name();
-    for (chain, wanted) in desired {
+    for (chain, wanted) in changed.differing.iter().filter_map(|chain| desired.get_key_value(chain)) {
         if let Some(found) = observed.chains.get(chain) {
             chain_diff(table, chain, found, wanted, &mut rules, &mut plan.changes);
         } else {
@@ -141,11 +171,10 @@ fn table_diff(
         }
     }
     hook_diff(table, observed, &mut rules, plan)?;
-    let gone: Vec<_> = observed.chains.keys().filter(|chain| !desired.contains_key(*chain)).collect();
-    for chain in &gone {
+    for chain in &changed.gone {
         let _ = writeln!(removed, "-F {chain}");
     }
-    for chain in gone {
+    for chain in &changed.gone {
         let _ = writeln!(removed, "-X {chain}");
         plan.changes.push(Change::RemoveChain { table: name, chain: chain.to_string() });
     }
@@ -160,11 +189,6 @@ fn chain_diff(
     out: &mut String,
     changes: &mut Vec<Change>,
 ) {
-    if found.len() == wanted.len()
-        && found.iter().zip(wanted).all(|(f, w)| matches!(f, ObservedRule::Known(f) if f == w))
-    {
-        return;
-    }
     let wanted: Vec<ObservedRule> = wanted.iter().cloned().map(ObservedRule::Known).collect();
     // Positions as they are when iptables comes to the line: it carries the lines out one after the other.
     let mut position = 1;
@@ -225,9 +249,11 @@ fn hook_diff(
 ///
 /// Only rules added to lists of permissions are known to be harmless. Anything else counts, a change of order too, because
 /// judging a connection once more costs little.
-fn narrows(observed: &ObservedTable, desired: &Chains) -> bool {
-    observed.chains.iter().any(|(chain, found)| {
-        let Some(wanted) = desired.get(chain) else { return true };
+fn narrows(observed: &ObservedTable, desired: &Chains, changed: &Changed) -> bool {
+    let narrowed = |chain: &ChainName| {
+        let (Some(found), Some(wanted)) = (observed.chains.get(chain), desired.get(chain)) else {
+            return false;
+        };
         let mut missing = found.iter().peekable();
         let added_harmlessly = wanted.iter().all(|rule| {
             let stood = missing.next_if(|found| matches!(found, ObservedRule::Known(found) if found == rule));
@@ -235,7 +261,8 @@ fn narrows(observed: &ObservedTable, desired: &Chains) -> bool {
             stood.is_some() || (compile::is_permission_list(chain) && permits)
         });
         !added_harmlessly || missing.next().is_some()
-    })
+    };
+    !changed.gone.is_empty() || changed.differing.iter().any(narrowed)
 }
 
 #[cfg(test)]

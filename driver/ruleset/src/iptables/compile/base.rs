@@ -1,10 +1,13 @@
 //! What holds for every filtered port, whatever its groups: source checks and the few protocols a guest cannot live
 //! without (design §3, egress 1 to 3, ingress 1 and 2).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use ipnet::{IpNet, Ipv6Net};
 
+use super::groups::GroupChains;
 use super::{DEFAULT_VERDICT, Names, denial, local};
-use crate::ids::{ChainName, InvalidId, Mac};
+use crate::ids::{ChainName, GroupId, InvalidId, Mac};
 use crate::iptables::Chains;
 use crate::iptables::mark::PacketMark;
 use crate::iptables::rule::{CtStates, Match, Rule, Target};
@@ -53,6 +56,7 @@ pub(super) fn port_chains(
     attachment: &Attachment,
     family: Family,
     names: &Names,
+    groups: &BTreeMap<&GroupId, GroupChains>,
     chains: &mut Chains,
 ) -> Result<(), InvalidId> {
     let [vif, _] = attachment.interfaces();
@@ -84,12 +88,10 @@ pub(super) fn port_chains(
             Direction::Egress => &names.provider_egress,
             Direction::Ingress => &names.provider_ingress,
         };
-        let mut groups = attachment.port.groups.clone();
-        groups.sort_unstable();
-        groups.dedup();
-        let lists = groups.iter().map(|group| super::groups::chain(direction, group));
-        for list in std::iter::once(Ok(provider.clone())).chain(lists) {
-            rules.push(Rule::always(Target::Jump(list?)));
+        let own: BTreeSet<&GroupId> = attachment.port.groups.iter().collect();
+        let lists = own.into_iter().filter_map(|group| groups.get(group)).map(|group| group.chain(direction));
+        for list in std::iter::once(provider).chain(lists) {
+            rules.push(Rule::always(Target::Jump(list.clone())));
             // A receiver's list ends what it lets pass; a sender's comes back.
             if direction == Direction::Egress {
                 let passed = Match::PacketMark { negated: true, mark: PacketMark::UNJUDGED };

@@ -1,7 +1,8 @@
 //! Group rules, once per host; members of remote groups and sets, once per host; the operator's rules
 //! (design §3, egress 5 and 6, ingress 4 and 5).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use ipnet::IpNet;
 
@@ -20,16 +21,33 @@ pub(super) fn digest(parts: &[&str]) -> String {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    let [a, b, c, d, e, f, g, h, ..] = hash.finalize();
+    format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
-/// The chain with a group's rules of one direction.
-pub(super) fn chain(direction: Direction, group: &GroupId) -> Result<ChainName, InvalidId> {
-    let label = match direction {
-        Direction::Egress => "go",
-        Direction::Ingress => "gi",
-    };
-    ChainName::ours(&format!("{label}-{}", digest(&[group.as_str()])))
+/// The chains with a group's rules.
+pub(super) struct GroupChains {
+    egress: ChainName,
+    ingress: ChainName,
+}
+
+impl GroupChains {
+    /// The names for a group.
+    pub(super) fn of(group: &GroupId) -> Result<Self, InvalidId> {
+        let digest = digest(&[group.as_str()]);
+        Ok(Self {
+            egress: ChainName::ours(&format!("go-{digest}"))?,
+            ingress: ChainName::ours(&format!("gi-{digest}"))?,
+        })
+    }
+
+    /// The rules of one direction.
+    pub(super) fn chain(&self, direction: Direction) -> &ChainName {
+        match direction {
+            Direction::Egress => &self.egress,
+            Direction::Ingress => &self.ingress,
+        }
+    }
 }
 
 fn peer_key(peers: &PeerSet) -> (&'static str, &str) {
@@ -39,15 +57,19 @@ fn peer_key(peers: &PeerSet) -> (&'static str, &str) {
     }
 }
 
+/// Whose a chain is, by kind and name.
+type Owner<'a> = (&'static str, &'a str);
+
 /// Remembers who got which chain, so that two names never share one.
 #[derive(Default)]
-struct Owners(BTreeMap<ChainName, String>);
+struct Owners<'a>(BTreeMap<ChainName, Owner<'a>>);
 
-impl Owners {
-    fn claim(&mut self, chain: &ChainName, owner: String) -> Result<(), CompileError> {
-        match self.0.insert(chain.clone(), owner.clone()) {
+impl<'a> Owners<'a> {
+    fn claim(&mut self, chain: &ChainName, owner: Owner<'a>) -> Result<(), CompileError> {
+        let text = |(kind, name): Owner<'_>| format!("{kind} {name}");
+        match self.0.insert(chain.clone(), owner) {
             Some(first) if first != owner => {
-                Err(CompileError::Collision { first, second: owner, chain: chain.clone() })
+                Err(CompileError::Collision { first: text(first), second: text(owner), chain: chain.clone() })
             }
             _ => Ok(()),
         }
@@ -59,9 +81,9 @@ pub(super) fn write(
     host: &HostPolicy,
     family: Family,
     names: &Names,
+    groups: &BTreeMap<&GroupId, GroupChains>,
     chains: &mut Chains,
 ) -> Result<(), CompileError> {
-    let mut owners = Owners::default();
     for direction in [Direction::Egress, Direction::Ingress] {
         let passed = |keep: bool| match (direction, keep) {
             (Direction::Egress, false) => &names.pass,
@@ -69,29 +91,38 @@ pub(super) fn write(
             (Direction::Ingress, false) => &names.accept,
             (Direction::Ingress, true) => &names.keep_accept,
         };
-        let mut referred = BTreeSet::new();
-        for (id, group) in &host.groups {
-            let chain = chain(direction, id)?;
-            owners.claim(&chain, format!("group {id}"))?;
+        // The sets that rules refer to, each with the chain its tree begins with.
+        let mut referred: BTreeMap<Referred, ChainName> = BTreeMap::new();
+        let mut owners = Owners::default();
+        for ((id, group), (_, names)) in host.groups.iter().zip(groups) {
+            let chain = names.chain(direction);
+            owners.claim(chain, ("group", id.as_str()))?;
             let keep = host.keep.contains(id);
-            let mut compiled = Vec::new();
+            let mut compiled = Vec::with_capacity(group.rules.len());
             for rule in group.rules.iter().filter(|r| r.direction == direction && r.family == family) {
-                let remote = peers(&rule.remote).map(|peers| Referred { peers, keep });
-                compiled.push(group_rule(rule, passed(keep), remote.as_ref())?);
-                referred.extend(remote);
+                let target = match Referred::by(&rule.remote, keep) {
+                    None => Target::Goto(passed(keep).clone()),
+                    Some(set) => Target::Jump(match referred.entry(set) {
+                        Entry::Occupied(root) => root.get().clone(),
+                        Entry::Vacant(empty) => {
+                            let root = empty.key().chain(direction, None)?;
+                            empty.insert(root).clone()
+                        }
+                    }),
+                };
+                compiled.push(group_rule(rule, target));
             }
             // Rules only allow: order means nothing, twice means once.
             compiled.sort_unstable();
             compiled.dedup();
-            chains.insert(chain, compiled);
+            chains.insert(chain.clone(), compiled);
         }
-        for set in referred {
+        for (set, root) in &referred {
             let nets = host.peers.get(&set.peers).into_iter().flatten();
             let nets: Vec<IpNet> = nets.copied().filter(|n| Family::of(n) == family).collect();
-            let (kind, id) = peer_key(&set.peers);
             let inner = |net: IpNet| set.chain(direction, Some(net));
             let tree = PrefixTree {
-                root: set.chain(direction, None)?,
+                root: root.clone(),
                 inner: &inner,
                 condition: remote_condition(direction),
                 rules: &|net| {
@@ -104,7 +135,7 @@ pub(super) fn write(
             let mut written = Chains::new();
             tree.write(&nets, &mut written)?;
             for (chain, rules) in written {
-                owners.claim(&chain, format!("{kind} {id}"))?;
+                owners.claim(&chain, peer_key(&set.peers))?;
                 chains.insert(chain, rules);
             }
         }
@@ -126,6 +157,16 @@ struct Referred {
 }
 
 impl Referred {
+    /// The set a rule's remote refers to, if it is not written in the rule itself.
+    fn by(remote: &Remote, keep: bool) -> Option<Self> {
+        let peers = match remote {
+            Remote::Any | Remote::Prefix(_) => return None,
+            Remote::Group(id) => PeerSet::Group(id.clone()),
+            Remote::Set(id) => PeerSet::Set(id.clone()),
+        };
+        Some(Self { peers, keep })
+    }
+
     /// The chain of its tree that selects a prefix, or the root: as senders for ingress, as receivers for egress.
     fn chain(&self, direction: Direction, prefix: Option<IpNet>) -> Result<ChainName, InvalidId> {
         let label = match (direction, self.keep) {
@@ -143,15 +184,6 @@ impl Referred {
     }
 }
 
-/// The set a rule's remote refers to, if it is not written in the rule itself.
-fn peers(remote: &Remote) -> Option<PeerSet> {
-    match remote {
-        Remote::Any | Remote::Prefix(_) => None,
-        Remote::Group(id) => Some(PeerSet::Group(id.clone())),
-        Remote::Set(id) => Some(PeerSet::Set(id.clone())),
-    }
-}
-
 fn remote_condition(direction: Direction) -> fn(IpNet) -> Match {
     match direction {
         Direction::Egress => Match::Destination,
@@ -159,16 +191,12 @@ fn remote_condition(direction: Direction) -> fn(IpNet) -> Match {
     }
 }
 
-fn group_rule(rule: &model::Rule, passed: &ChainName, remote: Option<&Referred>) -> Result<Rule, InvalidId> {
+fn group_rule(rule: &model::Rule, target: Target) -> Rule {
     let mut matches = service(rule.service);
     if let Remote::Prefix(net) = &rule.remote {
         matches.push(remote_condition(rule.direction)(net.trunc()));
     }
-    let target = match remote {
-        None => Target::Goto(passed.clone()),
-        Some(set) => Target::Jump(set.chain(rule.direction, None)?),
-    };
-    Ok(Rule::new(matches, target))
+    Rule::new(matches, target)
 }
 
 /// The operator's rules keep their order; a set is written out, since a member's chain can only lead to a pass.
@@ -204,17 +232,24 @@ fn provider_rules(
     rules
 }
 
+/// The matches for a service, with room for a remote's.
 fn service(service: Service) -> Vec<Match> {
+    let mut matches = Vec::with_capacity(3);
     match service {
-        Service::Any => Vec::new(),
-        Service::Protocol(p) => vec![Match::Protocol(p)],
-        Service::Ports(p, range) => vec![Match::Protocol(p), Match::DestinationPorts(p, range)],
-        Service::Icmp(p, icmp) if p == Protocol::ICMPV6 => vec![Match::Protocol(p), Match::Icmpv6(icmp)],
-        Service::Icmp(p, icmp) if icmp.kind == u8::MAX => {
-            vec![Match::Protocol(p), Match::U32(icmp_255(icmp))]
+        Service::Any => {}
+        Service::Protocol(p) => matches.push(Match::Protocol(p)),
+        Service::Ports(p, range) => {
+            matches.extend([Match::Protocol(p), Match::DestinationPorts(p, range)]);
         }
-        Service::Icmp(p, icmp) => vec![Match::Protocol(p), Match::Icmp(icmp)],
+        Service::Icmp(p, icmp) if p == Protocol::ICMPV6 => {
+            matches.extend([Match::Protocol(p), Match::Icmpv6(icmp)]);
+        }
+        Service::Icmp(p, icmp) if icmp.kind == u8::MAX => {
+            matches.extend([Match::Protocol(p), Match::U32(icmp_255(icmp))]);
+        }
+        Service::Icmp(p, icmp) => matches.extend([Match::Protocol(p), Match::Icmp(icmp)]),
     }
+    matches
 }
 
 /// ICMP type 255, which the `icmp` match takes for "any type": the first byte, or two, after the IP header.
