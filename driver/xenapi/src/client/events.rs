@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use drawbridge_wire::xmlrpc::Value;
 
+use super::transport::aside;
 use super::{CallError, Client};
 use crate::event::{EventClass, Events, Token};
 
@@ -57,7 +58,9 @@ impl Client {
                 vec![classes.clone(), token.as_str().into(), Value::Double(wait.as_secs_f64())]
             })
             .await?;
-        let events = Events::decode(&answer).map_err(|error| CallError::record(METHOD, error))?;
+        // Whole pools come this way.
+        let events = aside(move || Events::decode(&answer)).await;
+        let events = events.map_err(|error| CallError::record(METHOD, error))?;
         let asked = token_in(session);
         Ok(Batch {
             complete: asked == Token::start(),

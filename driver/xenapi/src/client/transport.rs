@@ -17,6 +17,9 @@ const MAX_CALL: usize = 300 << 10;
 /// XAPI closes idle connections; not waiting for that spares calls that meet it doing so.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// An answer from this size on, in bytes, takes milliseconds to decode.
+const LARGE: usize = 256 << 10;
+
 pub(super) struct Transport {
     http: reqwest::Client,
     max_answer: usize,
@@ -71,7 +74,23 @@ impl Transport {
             body.extend_from_slice(&chunk);
         }
         tracing::trace!(host = url.authority(), method, bytes = body.len(), "answered");
-        answer::open(method, &body)
+        if body.len() < LARGE {
+            return answer::open(method, &body);
+        }
+        let name = method.to_owned();
+        aside(move || answer::open(&name, &body)).await
+    }
+}
+
+/// Runs what takes a while without keeping other tasks waiting.
+#[expect(clippy::panic, reason = "what panicked there panics here")]
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => panic!("the runtime is shut down: {error}"),
+        },
     }
 }
 
