@@ -57,7 +57,7 @@ pub struct HostReport {
 }
 
 /// A port that was closed: nothing but what every guest needs passes it.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Quarantined {
     /// The VIF's uuid.
     pub vif: String,

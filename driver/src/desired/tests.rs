@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use xenapi::{Bond, HostMetrics, NetworkSriov, Pif, Uuid};
+use xenapi::{Bond, DefaultLockingMode, HostMetrics, NetworkSriov, Pif, PowerState, Uuid};
 
 use super::*;
 use crate::locking::Locking;

@@ -46,15 +46,15 @@ pub struct ParseError {
 /// A text without the switch's reply line is an error too, unless it has flows: an empty text is not "no flows".
 pub fn parse_dump_flows(text: &str) -> Result<Observed, ParseError> {
     let mut flows = Vec::new();
-    let mut replied = false;
+    let mut replied = None;
     for (at, line) in text.lines().enumerate() {
         let error = |problem: String| ParseError { line: at + 1, problem };
         let line = line.trim();
         if line.is_empty() {
             continue;
         }
-        if is_reply(line) {
-            replied = true;
+        if let Some(part) = reply(line) {
+            replied = Some(part);
             continue;
         }
         let observed = flow::parse(line).map_err(error)?;
@@ -64,8 +64,13 @@ pub fn parse_dump_flows(text: &str) -> Result<Observed, ParseError> {
         flows.push(observed);
     }
     let end = text.lines().count();
-    if !replied && flows.is_empty() {
-        return Err(ParseError { line: end, problem: "no reply of the switch in it".to_owned() });
+    let problem = match replied {
+        None if flows.is_empty() => Some("no reply of the switch in it"),
+        Some(Part::More) => Some("the switch's reply breaks off"),
+        None | Some(Part::Last) => None,
+    };
+    if let Some(problem) = problem {
+        return Err(ParseError { line: end, problem: problem.to_owned() });
     }
     flows.sort_unstable();
     if let Some(pair) = flows.windows(2).find(|pair| pair[0].flow.key == pair[1].flow.key) {
@@ -74,13 +79,21 @@ pub fn parse_dump_flows(text: &str) -> Result<Observed, ParseError> {
     Ok(Observed { flows })
 }
 
-/// `NXST_FLOW reply (xid=0x4):`, `OFPST_FLOW reply (OF1.4) (xid=0x2):`; with `flags=[more]` in between.
-fn is_reply(line: &str) -> bool {
-    let Some(rest) = line.strip_prefix("NXST_FLOW reply").or_else(|| line.strip_prefix("OFPST_FLOW reply"))
-    else {
-        return false;
+/// A reply comes in parts.
+enum Part {
+    More,
+    Last,
+}
+
+/// `NXST_FLOW reply (xid=0x4):`, `OFPST_FLOW reply (OF1.4) (xid=0x2):`; of a reply in parts, all but the last have
+/// ` flags=[more]` behind.
+fn reply(line: &str) -> Option<Part> {
+    let rest = line.strip_prefix("NXST_FLOW reply").or_else(|| line.strip_prefix("OFPST_FLOW reply"))?;
+    let (rest, part) = match rest.strip_suffix(" flags=[more]") {
+        Some(rest) => (rest, Part::More),
+        None => (rest, Part::Last),
     };
-    rest.ends_with(':') && rest.contains("(xid=")
+    (rest.ends_with(':') && rest.contains("(xid=")).then_some(part)
 }
 
 #[cfg(test)]

@@ -85,3 +85,15 @@ fn nothing_unknown_is_left_out() {
         assert!(error.problem.contains(problem), "{text:?}: {error}");
     }
 }
+
+/// A large table's dump comes in parts; half of one must not pass for all.
+#[test]
+fn a_reply_in_parts_is_one_reply() {
+    let flow = |reg| format!(" cookie=0x4457427200000001, table=60, priority=1,reg6={reg} actions=drop\n");
+    let more = "OFPST_FLOW reply (OF1.4) (xid=0x2): flags=[more]\n";
+    let last = "OFPST_FLOW reply (OF1.4) (xid=0x2):\n";
+    let whole = format!("{more}{}{last}{}", flow("0x1"), flow("0x2"));
+    assert_eq!(parse_dump_flows(&whole).unwrap().flows.len(), 2);
+    let half = parse_dump_flows(&format!("{more}{}", flow("0x1"))).unwrap_err();
+    assert!(half.to_string().contains("breaks off"), "{half}");
+}
