@@ -3,7 +3,7 @@
 //! This works on [`Observed`], that is on text from `iptables-save`, and knows nothing of how chains are compiled. It
 //! answers "what would the host do" for `explain --live`, and it is what compiled chains are tested through.
 
-mod u32;
+pub(super) mod u32;
 
 use std::collections::BTreeMap;
 

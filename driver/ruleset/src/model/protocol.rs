@@ -15,6 +15,8 @@ impl Protocol {
     pub const UDP: Self = Self(17);
     /// DCCP.
     pub const DCCP: Self = Self(33);
+    /// Authentication header.
+    pub const AH: Self = Self(51);
     /// ICMPv6.
     pub const ICMPV6: Self = Self(58);
     /// SCTP.

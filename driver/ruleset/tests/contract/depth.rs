@@ -1,6 +1,6 @@
 //! How far chains lead one into the other. nf_tables walks every way from the hook when rules are loaded, gotos as well as
-//! jumps, and refuses one of more than 16 chains ("Too many links"); until Linux 6.18 it walks a chain as often as there
-//! are ways to it, with the table locked.
+//! jumps, and refuses one of more than 16 chains ("Too many links"); older kernels walk a chain as often as there are ways to
+//! it, with the table locked.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -48,7 +48,37 @@ pub(super) fn guard(family: Family) -> Result<Vec<Rule>, InvalidId> {
             ]
         }
     };
-    Ok(forbidden.into_iter().map(|matches| Rule::new(matches, DEFAULT_VERDICT)).collect())
+    let mut rules: Vec<Rule> =
+        forbidden.into_iter().map(|matches| Rule::new(matches, DEFAULT_VERDICT)).collect();
+    if family == Family::Ipv6 {
+        rules.extend(behind_authentication());
+    }
+    Ok(rules)
+}
+
+/// The same for what stands behind an authentication header.
+///
+/// iptables-legacy looks behind it for the protocol, and none of these rules ever matches. nf_tables takes it for the protocol,
+/// so that what is behind must be looked for in the packet's bytes: next header at 40, its data after as many words as byte 41
+/// says, and two. That is known only of a header right behind the fixed one; every other is dropped.
+fn behind_authentication() -> Vec<Rule> {
+    let first = "0x3&0xff=0x33";
+    let data = "0x28>>0xe&0x3fc@0x30";
+    let passes = [
+        // Neither ICMPv6 nor UDP, nor one more extension header.
+        format!("{first}&&0x28>>0x18=0x1:0x10,0x12:0x2a,0x2d:0x32,0x34:0x39,0x3b,0x3d:0xff"),
+        // ICMPv6 but router and neighbour advertisements and redirects.
+        format!("{first}&&0x28>>0x18=0x3a&&{data}>>0x18=0x0:0x85,0x87,0x8a:0xff"),
+        // UDP but from 547 to 546.
+        format!("{first}&&0x28>>0x18=0x11&&{data}=0x0:0x2230221,0x2230223:0xffffffff"),
+    ];
+    let authenticated = || Match::Protocol(Protocol::AH);
+    let mut rules: Vec<Rule> = passes
+        .into_iter()
+        .map(|test| Rule::new([authenticated(), Match::U32(test)], Target::Return))
+        .collect();
+    rules.push(Rule::new([authenticated()], DEFAULT_VERDICT));
+    rules
 }
 
 /// The three chains of one filtered port, and for IPv6 the one that checks what it claims in ND.

@@ -171,3 +171,51 @@ fn icmp_type_255_is_not_every_icmp() {
         assert_eq!(fate(255) == Fate::Accepted, passes, "{code:?}");
     }
 }
+
+/// nf_tables takes an authentication header for the protocol: these rules are then asked, with the packet's bytes.
+#[test]
+fn nobody_plays_router_behind_an_authentication_header() {
+    let ruleset = compiled(&fixtures::policy(), 2, Family::Ipv6);
+    let asked = ruleset.filter[&"dwb-guard".parse().unwrap()]
+        .iter()
+        .filter(|rule| rule.matches().contains(&Match::Protocol(Protocol::AH)));
+    let rules: Vec<&Rule> = asked.collect();
+    let fate = |first: u8, behind: &[u8]| {
+        let mut bytes = vec![0; 40];
+        bytes[6] = first;
+        bytes.extend_from_slice(behind);
+        let decides = |rule: &&&Rule| {
+            rule.matches().iter().all(|m| match m {
+                Match::U32(test) => crate::iptables::interpret::u32::holds(test, &bytes).unwrap(),
+                _ => true,
+            })
+        };
+        rules.iter().find(decides).map(|rule| rule.target.clone())
+    };
+    // The header's length, in words less two, says where its data begins.
+    let header = |next: u8, words: u8, data: &[u8]| {
+        let mut bytes = vec![0; 4 * (usize::from(words) + 2)];
+        (bytes[0], bytes[1]) = (next, words);
+        bytes.extend_from_slice(data);
+        bytes
+    };
+    let icmp = |kind: u8| [kind, 0, 0, 0, 0, 0, 0, 0];
+    let udp = |from: u16, to: u16| [from.to_be_bytes(), to.to_be_bytes(), [0; 2], [0; 2]].concat();
+    for words in [1, 4, 7, 255] {
+        for kind in 0..=u8::MAX {
+            let passes = ![134, 136, 137].contains(&kind);
+            let expected = if passes { Target::Return } else { DEFAULT_VERDICT };
+            assert_eq!(fate(51, &header(58, words, &icmp(kind))), Some(expected), "ICMPv6 {kind}");
+        }
+        for (from, to) in [(546, 547), (547, 547), (547, 545), (53, 546), (0, 0), (65535, 65535)] {
+            assert_eq!(fate(51, &header(17, words, &udp(from, to))), Some(Target::Return), "{from} → {to}");
+        }
+        assert_eq!(fate(51, &header(17, words, &udp(547, 546))), Some(DEFAULT_VERDICT));
+        for next in (0..=u8::MAX).filter(|next| ![17, 58].contains(next)) {
+            let expected = if [0, 43, 44, 51, 60].contains(&next) { DEFAULT_VERDICT } else { Target::Return };
+            assert_eq!(fate(51, &header(next, words, &[0; 8])), Some(expected), "next header {next}");
+        }
+    }
+    // With another header before it, where it stands is not known.
+    assert_eq!(fate(60, &header(6, 4, &[0; 20])), Some(DEFAULT_VERDICT));
+}

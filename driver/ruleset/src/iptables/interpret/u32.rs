@@ -1,7 +1,7 @@
 //! The `u32` match (iptables-extensions(8)): tests on 32-bit words at any byte of the packet.
 
 /// Whether a test holds of a packet's bytes, counted from its IP header; `None` if it cannot be read.
-pub(super) fn holds(test: &str, bytes: &[u8]) -> Option<bool> {
+pub(in crate::iptables) fn holds(test: &str, bytes: &[u8]) -> Option<bool> {
     let mut all = true;
     for part in test.split("&&") {
         let (location, values) = part.split_once('=')?;
