@@ -157,3 +157,6 @@ fn replace<R: Class + PartialEq>(table: &mut Table<R>, all: Table<R>, changed: &
         apply(table, update, changed);
     }
 }
+
+#[cfg(test)]
+mod tests;

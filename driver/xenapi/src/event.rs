@@ -53,7 +53,7 @@ impl EventClass {
 
 /// A point in the history of XAPI's database: `%020d,%020d`, so that the later one is the greater text.
 ///
-/// It means something only to the XAPI process that gave it: see [`Position`](crate::client::Position).
+/// It means something only to the XAPI process that gave it: the client keeps it with the session it came in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(String);
 
@@ -194,3 +194,6 @@ fn wrong(field: &'static str, expected: &'static str) -> RecordError {
 fn problem(field: &'static str, problem: Problem) -> RecordError {
     RecordError { class: EventFrom::NAME, reference: None, field: Some(field), problem }
 }
+
+#[cfg(test)]
+mod tests;

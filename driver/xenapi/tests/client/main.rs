@@ -3,6 +3,7 @@
 
 mod answers;
 mod calls;
+mod events;
 mod server;
 mod sessions;
 mod tls;
