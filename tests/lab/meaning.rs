@@ -113,21 +113,6 @@ on_each! {
         check(lies);
     }
 
-    /// Another address a guest may use, and only that one.
-    fn address_pairs(backend) {
-        let lab = start(backend)?;
-        let (cluster, outside) = (lab.guest("cluster")?, lab.outside());
-        let datagram = |path: Path| path.frame(outside.mac, cluster.mac, UDP, &path.udp(1, 53, b"pair"));
-        let to4 = ipv4(0, e2e::lab::OUTSIDE);
-        let to6 = ipv6(0, e2e::lab::OUTSIDE);
-        check([
-            cluster.frame(outside, "the pair's IPv4", datagram(Path::V4(ipv4(0, 99), to4))).passes(),
-            cluster.frame(outside, "the pair's IPv6", datagram(Path::V6(ipv6(0, 99), to6))).passes(),
-            cluster.frame(outside, "another's IPv4", datagram(Path::V4(ipv4(0, 98), to4))).blocked(),
-            cluster.frame(outside, "another's IPv6", datagram(Path::V6(ipv6(0, 98), to6))).blocked(),
-        ]);
-    }
-
     /// What is too long for one packet is judged as what it is, and arrives whole.
     fn fragments(backend) {
         let lab = start(backend)?;
