@@ -27,7 +27,7 @@ bench: root deps ## Cost against the bare programs, as ratios in one run
 	target/release/bench --plugin $(PLUGIN)
 
 # Finds of the fuzzers stay in target/fuzz and are tried again by the next run; the corpus in the repository grows by hand.
-soak: ## The long versions: every fuzz target for a minute, then ten million decisions against the verdict
+soak: root deps build plugin ## The long versions: every fuzz target for a minute, ten million decisions, hours in the Lab
 	$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz --version $(CARGO_FUZZ)
 	@set -e; for target in $$($(CARGO) fuzz list --fuzz-dir tests/fuzz); do \
 	  echo "fuzzing $$target"; mkdir -p target/fuzz/$$target; \
@@ -35,6 +35,8 @@ soak: ## The long versions: every fuzz target for a minute, then ten million dec
 	    -max_total_time=60 -dict=tests/fuzz/words.dict -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1; \
 	done
 	$(CARGO) test --release -p ruleset --features soak
+	DRAWBRIDGE_DOM0_PROGRAM=$(CURDIR)/$(PLUGIN) $(CARGO) test -p e2e --features soak --test lab -- \
+	  endurance:: replay:: cases::events::
 
 lint: ## Formatting, clippy and documentation, warnings denied
 	$(CARGO) fmt --all --check

@@ -34,7 +34,7 @@ use traffic::{Draft, first};
 use wire::Shape;
 
 /// Each makes a policy and the packets sent under it.
-const SEEDS: std::ops::Range<u64> = 0..16;
+const SEEDS: std::ops::Range<u64> = 0..if cfg!(feature = "soak") { 150 } else { 16 };
 /// Packets that begin something, by policy.
 const PACKETS: usize = 260;
 /// So many are sent before what arrived is taken off the links.
