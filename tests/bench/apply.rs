@@ -14,7 +14,7 @@ use e2e::lab::Lab;
 use ruleset::iptables::plan;
 use ruleset::model::Family;
 
-use crate::load;
+use crate::load::{self, Edit};
 use crate::stats::{Stats, ms, ratio, timed};
 
 const RUNS: usize = 20;
@@ -24,7 +24,7 @@ pub(crate) fn measure(lab: &Lab, vifs: u16, rules: u16) -> Result<String> {
     let (reference, record) = lab.block_on(pool.host("host1"))?;
     let dom0 =
         Dom0 { client: &pool.client, signer: &pool.signer, host: &reference, uuid: record.uuid.to_string() };
-    let (base, more) = (load::host(vifs, rules, false)?, load::host(vifs, rules, true)?);
+    let (base, more) = (load::host(vifs, rules, Edit::None)?, load::host(vifs, rules, Edit::Rule)?);
     let run = |desired: &HostDesired| -> Result<(HostReport, Duration)> {
         let mode = Mode::Apply { generation: generation() };
         let (report, took) = timed(|| lab.block_on(reconcile(&dom0, "host1", desired, mode, 1)));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use drawbridge::desired::HostDesired;
+use ruleset::ids::GroupId;
 use ruleset::model::{
     Direction, Family, Group, Policy, Port, PortRange, PortSecurity, Protocol, Remote, Rule, Service,
 };
@@ -16,25 +17,47 @@ pub(crate) const GUEST_PORT: u16 = 7777;
 /// The domain ids of ports that exist in the policy only: the Lab's guest has the first.
 const FIRST_DOMID: u32 = 1000;
 
-/// `vifs` ports with `rules` rules each, and with `extra` one more rule on the first.
-pub(crate) fn host(vifs: u16, rules: u16, extra: bool) -> Result<HostDesired> {
+/// The smallest edits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edit {
+    None,
+    /// One more rule on the first port.
+    Rule,
+    /// One more member of the first port's group, on another host.
+    Member,
+}
+
+/// `vifs` ports with `rules` rules each, of which every tenth admits the members of the port's group.
+pub(crate) fn host(vifs: u16, rules: u16, edit: Edit) -> Result<HostDesired> {
     let mut policy = Policy::default();
     let mut attachments = Vec::new();
     for vif in 0..vifs {
-        let count = if extra && vif == 0 { rules + 1 } else { rules };
-        let id = format!("g{vif}").parse()?;
-        let rules = (0..count).map(rule).collect::<Result<_>>()?;
-        let group =
-            Group { id, name: String::new(), description: String::new(), project: String::new(), rules };
+        let count = if edit == Edit::Rule && vif == 0 { rules + 1 } else { rules };
+        let id: GroupId = format!("g{vif}").parse()?;
+        let own = |n: u16| -> Result<Rule> {
+            let rule = rule(n)?;
+            Ok(if n.is_multiple_of(10) { Rule { remote: Remote::Group(id.clone()), ..rule } } else { rule })
+        };
+        let rules = (0..count).map(own).collect::<Result<_>>()?;
+        let group = Group {
+            id: id.clone(),
+            name: String::new(),
+            description: String::new(),
+            project: String::new(),
+            rules,
+        };
         attachments.push(Attachment {
             port: port(vif, &group)?,
             domid: FIRST_DOMID + u32::from(vif),
             device: 0,
             bridge: "xenbr0".parse()?,
         });
-        policy.groups.insert(group.id.clone(), group);
+        policy.groups.insert(id, group);
     }
-    let live: Vec<Port> = attachments.iter().map(|a| a.port.clone()).collect();
+    let mut live: Vec<Port> = attachments.iter().map(|a| a.port.clone()).collect();
+    if let (Edit::Member, Some(group)) = (edit, policy.groups.values().next()) {
+        live.push(port(vifs, group)?);
+    }
     Ok(desired(resolve(&policy, &live, attachments, BTreeSet::new())?))
 }
 

@@ -4,6 +4,7 @@
 //! namespace, by the same way of starting them.
 
 mod apply;
+mod commit;
 mod load;
 mod packets;
 mod plugin;
@@ -33,6 +34,7 @@ fn main() -> Result<()> {
         for (vifs, rules) in [(10, 20), (100, 20), (200, 100)] {
             writeln!(out, "{}\n", apply::measure(&lab, vifs, rules)?)?;
         }
+        writeln!(out, "{}\n", commit::measure(&lab)?)?;
         drop(lab);
         writeln!(out, "{}\n", packets::measure(iptables, &plugin)?)?;
     }
