@@ -19,6 +19,10 @@ mod priority {
     pub(super) const TO_MANY: u16 = 45_600;
     /// From the wire, for a MAC that may be nobody's.
     pub(super) const FROM_WIRE: u16 = 45_500;
+    /// Where every network is guarded: from a port that may speak.
+    pub(super) const KNOWN: u16 = 45_100;
+    /// There: from any other port.
+    pub(super) const STRANGER: u16 = 45_000;
 }
 
 pub(super) fn write(layout: &Layout<'_>, out: &mut Builder) {
@@ -39,11 +43,25 @@ pub(super) fn write(layout: &Layout<'_>, out: &mut Builder) {
     for ofport in &layout.unknown {
         out.add(table::HOOK, priority::UNKNOWN, Match { in_port: Some(*ofport), ..Match::default() }, []);
     }
+    if layout.all_guarded {
+        strangers(layout, out);
+    }
     to_filtered(layout, out);
     for net in layout.nets.iter().filter(|net| net.explicit) {
         to_many(layout, net, out);
         from_wire(layout, net, out);
     }
+}
+
+/// H1 for a VIF that is plugged before anybody has looked: whoever is not known says nothing. Only where every network is
+/// guarded, for the switch does not tell flows on which network a port is.
+fn strangers(layout: &Layout<'_>, out: &mut Builder) {
+    let access = layout.nets.iter().flat_map(|net| &net.access).map(|other| &other.ofport);
+    for ofport in access.chain(&layout.trunks) {
+        let from = Match { in_port: Some(*ofport), ..Match::default() };
+        out.add(table::HOOK, priority::KNOWN, from, [Action::Normal]);
+    }
+    out.add(table::HOOK, priority::STRANGER, Match::default(), super::default_verdict());
 }
 
 /// To one MAC of a filtered guest, from wherever.

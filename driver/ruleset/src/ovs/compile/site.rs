@@ -56,6 +56,8 @@ pub(super) struct Layout<'a> {
     pub(super) unknown_macs: Vec<(u32, Mac)>,
     /// Access ports of networks with nothing to enforce.
     pub(super) foreign: Vec<OfPort>,
+    /// Every network of the bridge is guarded: a port that nobody knows can only be a VIF without rules.
+    pub(super) all_guarded: bool,
     pub(super) missing: Vec<VifUuid>,
     pub(super) complaints: Vec<String>,
 }
@@ -84,6 +86,7 @@ impl<'a> Layout<'a> {
             unknown: Vec::new(),
             unknown_macs: Vec::new(),
             foreign: Vec::new(),
+            all_guarded: switch.networks_of(bridge).all(|(name, _)| host.guarded.contains(name)),
             missing: Vec::new(),
             complaints: Vec::new(),
         };

@@ -173,3 +173,18 @@ fn who_makes_a_flow_too_long_is_named() {
     assert_eq!(culprits.len(), 200);
     assert!(!culprits.contains(&"vif-1".parse().unwrap()));
 }
+
+/// The VIF that was plugged a moment ago: no flow knows its number.
+#[test]
+fn where_all_networks_are_guarded_a_stranger_says_nothing() {
+    let from_strangers = |guarded: &[&str]| {
+        let mut host = host();
+        host.guarded.extend(guarded.iter().map(|name| name.parse::<Interface>().unwrap()));
+        let text = text(&compiled(&host, &switch()));
+        let speaks =
+            |port: &str| text.contains(&format!("table=0,priority=45100,in_port={port},actions=NORMAL"));
+        (text.contains("table=0,priority=45000,actions=drop"), ["1", "2", "LOCAL"].map(speaks), speaks("5"))
+    };
+    assert_eq!(from_strangers(&["xapi5", "xenbr0"]), (true, [true; 3], false));
+    assert_eq!(from_strangers(&["xapi5"]), (false, [false; 3], false));
+}
