@@ -36,6 +36,11 @@ fn move_residence(db: &mut Db, vm: &str, host: &str) {
     });
 }
 
+/// Notes on which host a VM is about to run, or that it is on none.
+pub(crate) fn schedule(pool: &Pool, vm: &str, host: &str) {
+    pool.db().update(Class::Vm, vm, |vm| vm.set("scheduled_to_be_resident_on", host));
+}
+
 fn set_state(db: &mut Db, vm: &str, state: &str) {
     db.update(Class::Vm, vm, |record| record.set("power_state", state));
 }

@@ -144,7 +144,8 @@ fn start(call: &Call, operation: Operation, host: Option<&str>, paused: bool) ->
         }
     };
     let resuming = matches!(operation, Operation::Resume | Operation::ResumeOn);
-    domain::start(pool, vm, &host, paused, resuming)?;
+    domain::schedule(pool, vm, &host);
+    domain::start(pool, vm, &host, paused, resuming).inspect_err(|_| domain::schedule(pool, vm, NULL_REF))?;
     Ok(Value::from(""))
 }
 

@@ -3,7 +3,7 @@
 
 use drawbridge_wire::xmlrpc::Value;
 
-use super::{halt, move_residence, port, uuid};
+use super::{halt, move_residence, port, schedule, uuid};
 use crate::error::ApiError;
 use crate::faults::MigrationFault;
 use crate::pool::Pool;
@@ -13,10 +13,8 @@ use crate::schema::{Class, NULL_REF};
 pub(crate) fn migrate(pool: &Pool, vm: &str, destination: &str) -> Result<(), ApiError> {
     let source = pool.db().get(Class::Vm, vm)?.text("resident_on").to_owned();
     pool.reach(&source)?;
-    let schedule =
-        |host: &str| pool.db().update(Class::Vm, vm, |vm| vm.set("scheduled_to_be_resident_on", host));
-    schedule(destination);
-    let domid = transfer(pool, vm, destination).inspect_err(|_| schedule(NULL_REF))?;
+    schedule(pool, vm, destination);
+    let domid = transfer(pool, vm, destination).inspect_err(|_| schedule(pool, vm, NULL_REF))?;
     move_residence(&mut pool.db(), vm, destination);
     pool.db().update(Class::Vm, vm, |vm| vm.set("domid", Value::Int(domid.into())));
     Ok(())

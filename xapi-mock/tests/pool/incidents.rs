@@ -68,6 +68,22 @@ async fn the_record_says_where_a_vm_is_going_and_not_where_it_is_until_it_is_the
 }
 
 #[tokio::test]
+async fn a_start_that_fails_leaves_no_plan() {
+    let mock = pool().await;
+    let client = Client::login(&mock);
+    let vm = Vm::named(&client, "a");
+    let state = |state| Fault::Host { host: "host2".to_owned(), state };
+    mock.faults().inject(state(HostState::Unreachable));
+    let host2 = client.find("host", "host2");
+    let refused = vm.call("start_on", &[host2.as_str().into(), false.into(), false.into()]);
+    assert_eq!(refused, error(&["CANNOT_CONTACT_HOST", &host2]));
+    assert_eq!(standing(&client, &vm.reference), is("Halted", NOWHERE, NOWHERE, -1));
+    mock.faults().inject(state(HostState::Online));
+    vm.start(true);
+    assert_eq!(standing(&client, &vm.reference), is("Paused", &host2, NOWHERE, 1));
+}
+
+#[tokio::test]
 async fn a_migration_can_fail_and_can_lose_the_guest() {
     let (mock, client, vm) = running().await;
     let (host1, host2) = (client.find("host", "host1"), client.find("host", "host2"));
