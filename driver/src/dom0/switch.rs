@@ -76,9 +76,39 @@ impl Dom0<'_> {
     }
 }
 
-/// Whether the program found nobody to talk to. (What it says when `ovs-vswitchd` does not run, or `ovsdb-server`.)
+/// Whether the program found nobody to talk to.
 fn is_down(stderr: &str) -> bool {
-    ["is not a bridge or a socket", "failed to connect to socket", "database connection failed"]
-        .iter()
-        .any(|sign| stderr.contains(sign))
+    [
+        // ovs-vswitchd ended well, died, or hangs up.
+        "is not a bridge or a socket",
+        "failed to open socket",
+        "failed to connect to socket",
+        // ovsdb-server.
+        "database connection failed",
+    ]
+    .iter()
+    .any(|sign| stderr.contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_that_is_down_is_told_from_one_that_refuses() {
+        for down in [
+            "ovs-ofctl: xenbr0 is not a bridge or a socket",
+            "ovs-ofctl: /var/run/openvswitch/xenbr0.mgmt: failed to open socket (Connection refused)",
+            "ovs-ofctl: xenbr0: failed to connect to socket (Broken pipe)",
+            "ovs-vsctl: unix:/var/run/openvswitch/db.sock: database connection failed (No such file or directory)",
+        ] {
+            assert!(is_down(down), "{down}");
+        }
+        for refused in [
+            "ovs-ofctl: -:7: unknown keyword sctp",
+            "Error OFPBAC_BAD_OUT_GROUP for: OFPT_FLOW_MOD (OF1.3) (xid=0x6): ADD table:60 actions=group:7",
+        ] {
+            assert!(!is_down(refused), "{refused}");
+        }
+    }
 }
