@@ -1,0 +1,156 @@
+//! What needs the daemon: hooks, hosts, refresh, adopt, watch, metrics, readiness; and the documents of the API.
+
+use std::path::Path;
+use std::time::Duration;
+
+use api::control::{Hook, HostEvent, Outcome, VmEvent};
+use api::wire::{Group, GroupInput, HookInput};
+use api::{ClientError, Code};
+use serde_json::Value;
+
+use crate::fake::{Daemon, raw, request};
+
+fn vm(name: &str) -> HookInput {
+    HookInput { vm: Some(name.to_owned()), ..HookInput::default() }
+}
+
+async fn code<T>(done: impl Future<Output = Result<T, ClientError>>) -> Code {
+    match done.await {
+        Err(ClientError::Problem(problem)) => problem.code,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("no problem"),
+    }
+}
+
+#[tokio::test]
+async fn hooks_reach_the_daemon_and_tell_the_truth() {
+    let daemon = Daemon::start().await;
+    let client = &daemon.client;
+    let report = client.hook("create", &HookInput { deadline: Some(5), ..vm("vm1") }).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Enforced);
+    let host = HookInput { host: Some("xen1".to_owned()), ..HookInput::default() };
+    client.hook("host-init", &host).await.unwrap();
+    let hooks = daemon.fake.hooks.lock().unwrap().clone();
+    let created = Hook::Vm { event: VmEvent::Create, vm: "vm1".to_owned(), host: None };
+    assert_eq!(hooks[0], (created, Duration::from_secs(5)));
+    let came_up = Hook::Host { event: HostEvent::HostInit, host: "xen1".to_owned() };
+    assert_eq!(hooks[1], (came_up, Duration::from_secs(30)));
+
+    assert_eq!(code(client.hook("create", &vm("nobody"))).await, Code::UnknownVm);
+    assert_eq!(code(client.hook("create", &host)).await, Code::InvalidValue);
+    assert_eq!(code(client.hook("pre-migrate", &vm("vm1"))).await, Code::InvalidValue);
+    assert_eq!(code(client.hook("host-init", &vm("vm1"))).await, Code::InvalidValue);
+    assert_eq!(code(client.hook("explode", &vm("vm1"))).await, Code::NotFound);
+    let forever = HookInput { deadline: Some(601), ..vm("vm1") };
+    assert_eq!(code(client.hook("create", &forever)).await, Code::InvalidValue);
+    assert_eq!(code(client.hook("create", &vm("panic"))).await, Code::Internal);
+
+    *daemon.fake.outcome.lock().unwrap() = Outcome::Failed;
+    match client.hook("reboot", &vm("vm1")).await {
+        Err(ClientError::Problem(problem)) => {
+            assert_eq!((problem.code, problem.detail.as_str()), (Code::NotEnforced, "xen1: dom0 said no"));
+            assert!(!problem.report.unwrap().hosts[0].enforced);
+        }
+        other => panic!("{other:?}"),
+    }
+    *daemon.fake.outcome.lock().unwrap() = Outcome::Deadline;
+    assert_eq!(code(client.hook("reboot", &vm("vm1"))).await, Code::Deadline);
+}
+
+#[tokio::test]
+async fn hosts_refresh_adopt_and_readiness() {
+    let daemon = Daemon::start().await;
+    let client = &daemon.client;
+    assert_eq!(client.hosts().await.unwrap()[0].name, "xen1");
+    let web = GroupInput { id: Some("web".to_owned()), ..GroupInput::default() };
+    let _: Group = client.post("/v1/groups", &web).await.unwrap();
+    assert_eq!(client.refresh("web", false).await.unwrap().hosts, ["rules of web"]);
+    assert_eq!(client.refresh("web", true).await.unwrap().hosts, ["members of web"]);
+    assert_eq!(code(client.refresh("db", true)).await, Code::NotFound);
+
+    assert!(!client.status().await.unwrap().adopted);
+    let status = client.adopt().await.unwrap();
+    assert!(status.adopted);
+    assert_eq!(client.adopt().await.unwrap().generation, status.generation);
+    assert_eq!(*daemon.fake.insisted.lock().unwrap(), 2);
+
+    assert_eq!(client.text("/readyz").await.unwrap(), "ready\n");
+    daemon.fake.trouble.lock().unwrap().push("XAPI is out of reach".to_owned());
+    assert_eq!(code(client.text("/readyz")).await, Code::NotReady);
+    assert_eq!(client.status().await.unwrap().trouble, ["XAPI is out of reach"]);
+    assert_eq!(client.text("/healthz").await.unwrap(), "ok\n");
+    let metrics = client.text("/metrics").await.unwrap();
+    assert!(
+        metrics.contains("drawbridge_fake 1\n")
+            && metrics.contains("drawbridge_store_rows{kind=\"group\"} 1\n")
+    );
+    let audit = client.audit(0, 100).await.unwrap();
+    assert_eq!(audit.len(), 4);
+    assert!(audit[0].actor.starts_with("uid ") && audit[0].origin.starts_with("unix pid "));
+    assert_eq!(client.audit(1, 100).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_something_changes() {
+    let daemon = Daemon::start().await;
+    let first = daemon.client.watch(None).await.unwrap();
+    assert_eq!((first.generation, first.engine, first.everything), (0, 7, true));
+    let waiting = tokio::spawn({
+        let client = daemon.client.clone();
+        async move { client.watch(Some(&first)).await }
+    });
+    let web = GroupInput { id: Some("web".to_owned()), ..GroupInput::default() };
+    let _: Group = daemon.client.post("/v1/groups", &web).await.unwrap();
+    let second = waiting.await.unwrap().unwrap();
+    assert_eq!(
+        (second.generation, second.groups.as_slice(), second.everything),
+        (1, ["web".to_owned()].as_slice(), false)
+    );
+    let waiting = tokio::spawn({
+        let (client, second) = (daemon.client.clone(), second.clone());
+        async move { client.watch(Some(&second)).await }
+    });
+    daemon.fake.changes.send_replace(8);
+    assert_eq!(waiting.await.unwrap().unwrap().engine, 8);
+    // Nothing happens: an answer all the same.
+    let (status, answer) =
+        raw(&daemon.socket, &request("GET", "/v1/watch?after=1&engine=8&timeout=0", "")).await;
+    assert_eq!((status, &answer["generation"]), (200, &Value::from(1)));
+    let (status, _) = raw(&daemon.socket, &request("GET", "/v1/watch?timeout=61", "")).await;
+    assert_eq!(status, 400);
+}
+
+/// The document in the repository is what the code says. To renew it: `DRAWBRIDGE_WRITE=1 cargo test -p api openapi`.
+#[tokio::test]
+async fn openapi_document_is_current() {
+    let daemon = Daemon::start().await;
+    let served: Value = daemon.client.get("/v1/openapi.json").await.unwrap().value;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+    let text = format!("{}\n", serde_json::to_string_pretty(&served).unwrap());
+    if std::env::var_os("DRAWBRIDGE_WRITE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == text,
+        "driver/api/openapi.json is not what the code says: DRAWBRIDGE_WRITE=1 cargo test -p api openapi"
+    );
+}
+
+/// Each code and each route stands in docs/api.md.
+#[test]
+fn documentation_names_every_code_and_route() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    for code in Code::ALL {
+        let line = format!("| `{}` | {} |", code.word(), code.status().as_u16());
+        assert!(text.contains(&line), "docs/api.md has no line {line}");
+    }
+    for path in api::openapi().paths.paths.keys() {
+        assert!(text.contains(&format!("`{path}`")), "docs/api.md does not name {path}");
+    }
+    // The word in the code is the word on the wire.
+    for code in Code::ALL {
+        assert_eq!(serde_json::to_value(code).unwrap(), code.word());
+    }
+}
