@@ -23,6 +23,9 @@ pub(super) async fn carry_out(
 ) -> Result<(), ReconcileError> {
     let mut portless = all_bridges(dom0, desired, mode, seed, report).await?;
     if super::lock(dom0, desired, mode, report).await? {
+        // Said anew, if it still holds.
+        report.complaints.clear();
+        report.quarantined.clear();
         portless = all_bridges(dom0, desired, mode, seed, report).await?;
     }
     if portless.is_empty() {
