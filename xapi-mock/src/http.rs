@@ -13,6 +13,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::calls::{Answer, dispatch};
 use crate::faults::{Fault, HostState};
+use crate::incidents::{self, Incident};
+use crate::mock::blocking;
 use crate::pool::Pool;
 use crate::rpc;
 
@@ -225,29 +227,46 @@ async fn write_reply<S: AsyncWrite + Unpin>(
 /// The reply to a request; none: the connection is to be cut.
 async fn answer(request: Request, peer: SocketAddr, host: &Host) -> Option<Reply> {
     match request.method.as_str() {
-        "POST" if request.path == "/mock/fault" => Some(inject(&request.body, peer, host)),
+        "POST" if ["/mock/fault", "/mock/incident"].contains(&request.path.as_str()) => {
+            Some(control(&request, peer, host).await)
+        }
         "POST" => call(&request, host).await,
         "GET" => Some(Reply::error("403 Forbidden")),
         _ => Some(Reply::error("501 Method Not Implemented")),
     }
 }
 
-/// The control endpoint, for this machine only.
-fn inject(body: &[u8], peer: SocketAddr, host: &Host) -> Reply {
+/// The control endpoints, for this machine only.
+async fn control(request: &Request, peer: SocketAddr, host: &Host) -> Reply {
     if !peer.ip().is_loopback() {
         return Reply::error("403 Forbidden");
     }
-    match serde_json::from_slice::<Fault>(body) {
-        Ok(fault) => {
-            host.pool.faults.inject(fault);
-            Reply::ok("application/json", "{}".to_owned())
+    let done = if request.path == "/mock/fault" {
+        let fault = serde_json::from_slice::<Fault>(&request.body);
+        fault.map(|fault| host.pool.faults.inject(fault)).map_err(|error| error.to_string())
+    } else {
+        match serde_json::from_slice::<Incident>(&request.body) {
+            Ok(incident) => {
+                let pool = Arc::clone(&host.pool);
+                blocking(move || incidents::happen(&pool, &incident)).await.map_err(|error| words(&error))
+            }
+            Err(error) => Err(error.to_string()),
         }
+    };
+    match done {
+        Ok(()) => Reply::ok("application/json", "{}".to_owned()),
         Err(error) => Reply {
             status: "400 Bad Request",
             content_type: "application/json",
-            body: serde_json::json!({ "error": error.to_string() }).to_string(),
+            body: serde_json::json!({ "error": error }).to_string(),
         },
     }
+}
+
+/// An error and what it comes from.
+fn words(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|cause| format!(": {}", words(cause)));
+    format!("{error}{}", cause.unwrap_or_default())
 }
 
 /// A call, carried out on a thread of its own: as in XAPI it goes on when the client goes away.

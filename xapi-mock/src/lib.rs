@@ -15,6 +15,7 @@ mod domain;
 mod error;
 pub mod faults;
 mod http;
+mod incidents;
 mod inventory;
 mod mock;
 pub mod netns;
@@ -27,5 +28,6 @@ mod session;
 mod tls;
 
 pub use config::PoolConfig;
-pub use mock::{HostError, HostInfo, Mock, NoHost, StartError, VmError};
+pub use incidents::{HostError, Incident, NoHost};
+pub use mock::{HostInfo, Mock, StartError, VmError};
 pub use tls::TlsError;

@@ -1,7 +1,5 @@
 //! The pool as a program holds it: started, asked, disturbed, stopped.
 
-mod incidents;
-
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -24,15 +22,13 @@ use crate::pool::Pool;
 use crate::schema::Class;
 use crate::tls::{TlsError, host_tls};
 
-pub use incidents::{HostError, NoHost};
-
 /// How often another free port is tried when the one found on the first address is taken on a further one.
 const PORT_ATTEMPTS: u32 = 16;
 
 /// A pool at work. Dropping it ends it.
 pub struct Mock {
     config: Mutex<PoolConfig>,
-    pool: Arc<Pool>,
+    pub(crate) pool: Arc<Pool>,
     hosts: Vec<HostInfo>,
     netns: Option<Arc<Netns>>,
     /// Of its own, so that the pool answers while its user blocks. `None` only while it is dropped.
@@ -103,7 +99,7 @@ pub struct VmError {
 }
 
 impl VmError {
-    fn new(vm: &str, error: ApiError) -> Self {
+    pub(crate) fn new(vm: &str, error: ApiError) -> Self {
         Self { vm: vm.to_owned(), code: error.code, params: error.params }
     }
 }
@@ -293,7 +289,7 @@ fn build(kind: DataPlaneKind, plugins: Option<&Path>, specs: &[HostSpec]) -> io:
 
 /// Runs what blocks off the runtime's own threads; a panic in it goes on here.
 #[expect(clippy::panic, reason = "what panicked there panics here")]
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {

@@ -7,7 +7,7 @@ use drawbridge_wire::xmlrpc::Value;
 use xapi_mock::Mock;
 use xapi_mock::faults::{Fault, HostState, MigrationFault};
 
-use super::client::{Client, Outcome, address, connect, error, map, pool, text, texts};
+use super::client::{Client, Outcome, address, connect, error, map, pool, post, text, texts};
 use super::lifecycle::Vm;
 
 const NOWHERE: &str = "OpaqueRef:NULL";
@@ -241,4 +241,34 @@ async fn a_host_says_since_when_it_and_its_toolstack_run() {
     mock.reboot_host("host2").await.unwrap();
     let [later_boot, latest] = started(&client);
     assert!(later_boot > boot && latest > later);
+}
+
+#[tokio::test]
+async fn incidents_come_over_http_too() {
+    let (mock, client, vm) = running().await;
+    let host2 = client.find("host", "host2");
+    let happens = |json: &str| post(&address(&mock, 0), "/mock/incident", json.as_bytes());
+    assert_eq!(happens(r#"{"incident": "guest_reboots", "vm": "a"}"#).unwrap().0, 200);
+    assert_eq!(standing(&client, &vm), is("Running", &host2, NOWHERE, 2));
+    assert_eq!(happens(r#"{"incident": "guest_crashes", "vm": "a"}"#).unwrap().0, 200);
+    assert_eq!(happens(r#"{"incident": "set_back_events", "by": 3}"#).unwrap().0, 200);
+    assert_eq!(happens(r#"{"incident": "stop_host", "host": "host2"}"#).unwrap().0, 200);
+    assert_eq!(standing(&client, &vm), is("Running", &host2, NOWHERE, 3));
+    assert_eq!(happens(r#"{"incident": "start_host", "host": "host2"}"#).unwrap().0, 200);
+    assert_eq!(happens(r#"{"incident": "reboot_host", "host": "host2"}"#).unwrap().0, 200);
+    assert_eq!(standing(&client, &vm).0, "Halted");
+    Vm::named(&client, "a").start(false);
+    assert_eq!(happens(r#"{"incident": "guest_shuts_down", "vm": "a"}"#).unwrap().0, 200);
+    for (bad, words) in [
+        (r#"{"incident": "guest_reboots", "vm": "a"}"#, "VM_BAD_POWER_STATE"),
+        (r#"{"incident": "guest_reboots", "vm": "none"}"#, "HANDLE_INVALID"),
+        (r#"{"incident": "stop_host", "host": "none"}"#, "no such host"),
+        (r#"{"incident": "earthquake"}"#, "unknown variant"),
+    ] {
+        let (status, why) = happens(bad).unwrap();
+        assert!(status == 400 && why.contains(words), "{bad}: {why}");
+    }
+    // Cuts the very connection it comes by, before the answer or after.
+    let _answer = happens(r#"{"incident": "change_master", "host": "host2"}"#);
+    assert_eq!(client.call("VM.get_all", &[]), error(&["HOST_IS_SLAVE", "127.0.0.2"]));
 }
