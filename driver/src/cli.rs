@@ -47,6 +47,12 @@ pub fn main() -> ExitCode {
 async fn dispatch(arguments: Arguments) -> ExitCode {
     let Arguments { config, json, log: _, command } = arguments;
     let (policy, action, scope, write) = match command {
+        Command::Serve => {
+            return match crate::serve::serve(&config).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, json),
+            };
+        }
         Command::Keygen { out } => return finish(keygen::keygen(&out), json),
         Command::Call(call) => {
             return match manual_call::call(&config, call, json).await {

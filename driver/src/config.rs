@@ -9,8 +9,20 @@
 //!
 //! [dom0]
 //! key_file = "/etc/drawbridge/driver.key"
+//!
+//! [store]                          # for the daemon; without it `plan`, `apply` and `hook` read a policy file
+//! url = "sqlite:/var/lib/drawbridge/store.db"
+//!
+//! [api]                            # all of it optional
+//! users = ["nova"]                 # may use the socket, beside root and the daemon's own user
+//!
+//! [reconcile]                      # all of it optional
+//! look_after = 30                  # seconds between two looks at a host where nothing has changed
 //! ```
 
+mod local;
+
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +30,8 @@ use drawbridge_wire::Signer;
 use secrecy::SecretString;
 use serde::Deserialize;
 use xenapi::{Client, ClientConfig, Fingerprint, Tls};
+
+pub use local::{Api, Tcp};
 
 /// The file, as written. Unknown fields are refused.
 #[derive(Debug, Deserialize)]
@@ -27,6 +41,55 @@ pub struct Config {
     pub xapi: Xapi,
     /// `[dom0]`
     pub dom0: Dom0,
+    /// `[store]`: there is one where the daemon runs.
+    pub store: Option<Store>,
+    /// `[reconcile]`
+    #[serde(default)]
+    pub reconcile: Reconcile,
+    /// `[api]`
+    #[serde(default)]
+    pub api: Api,
+}
+
+/// `[store]`: what the daemon keeps.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// `sqlite:PATH`, or `postgres://…` without a password.
+    pub url: Option<String>,
+    /// Instead: file whose first line is the URL, password and all.
+    pub url_file: Option<PathBuf>,
+}
+
+/// `[reconcile]`: how hosts are kept as they should be.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reconcile {
+    /// Seconds between two looks at a host where nothing has changed: what another hand changed stays for so long.
+    pub look_after: NonZeroU64,
+    /// A host has to be done within so many seconds.
+    pub deadline: NonZeroU64,
+    /// Longest pause, in seconds, before a host that fails is tried again.
+    pub longest_pause: NonZeroU64,
+    /// So many hosts are worked on at a time.
+    pub hosts_at_a_time: u16,
+}
+
+impl Default for Reconcile {
+    fn default() -> Self {
+        const fn seconds(n: u64) -> NonZeroU64 {
+            match NonZeroU64::new(n) {
+                Some(n) => n,
+                None => NonZeroU64::MIN,
+            }
+        }
+        Self {
+            look_after: seconds(30),
+            deadline: seconds(120),
+            longest_pause: seconds(60),
+            hosts_at_a_time: 16,
+        }
+    }
 }
 
 /// `[xapi]`: the pool.
@@ -82,12 +145,22 @@ pub enum ConfigError {
     NoTrust { path: PathBuf },
     #[error("{path}: {text:?} is no SHA-256 fingerprint")]
     Fingerprint { path: PathBuf, text: String },
-    #[error("{path} is empty: its first line is the password")]
-    NoPassword { path: PathBuf },
+    #[error("{path} is empty: its first line is what counts")]
+    NoSecret { path: PathBuf },
+    #[error(
+        "{path} has no [store]: the daemon needs one; the policy file is for `plan`, `apply` and `hook` without a daemon"
+    )]
+    NoStore { path: PathBuf },
+    #[error("{path}: give either `url` or `url_file` under [store]")]
+    StoreUrl { path: PathBuf },
     #[error("{path} can be read by others (mode {mode:o}): chmod 600 it")]
     Exposed { path: PathBuf, mode: u32 },
     #[error("{path} is no private key of `drawbridge keygen`: {source}")]
     Key { path: PathBuf, source: drawbridge_wire::key::InvalidKey },
+    #[error("{path} names the {kind} {name:?} under [api], which this machine does not know")]
+    Unknown { path: PathBuf, kind: &'static str, name: String },
+    #[error("{path}: {message}")]
+    Tls { path: PathBuf, message: String },
     #[error(transparent)]
     Client(#[from] xenapi::ConfigError),
 }
@@ -108,6 +181,13 @@ fn read_secret(path: &Path) -> Result<String, ConfigError> {
     read(path)
 }
 
+/// The first line of a file that only its owner may read.
+fn first_line(path: &Path) -> Result<String, ConfigError> {
+    let text = read_secret(path)?;
+    let line = text.lines().next().filter(|line| !line.is_empty());
+    line.map(str::to_owned).ok_or_else(|| ConfigError::NoSecret { path: path.to_owned() })
+}
+
 impl Config {
     /// Reads the file.
     ///
@@ -125,18 +205,29 @@ impl Config {
     pub fn client(&self, path: &Path) -> Result<Client, ConfigError> {
         let Xapi { url, username, password_file, fingerprints, ca_file, connect_timeout, call_timeout } =
             &self.xapi;
-        let password = read_secret(password_file)?;
-        let password = password.lines().next().filter(|line| !line.is_empty());
-        let password = password.ok_or_else(|| ConfigError::NoPassword { path: password_file.clone() })?;
+        let password = first_line(password_file)?;
         let tls = match (fingerprints.as_slice(), ca_file) {
             ([], Some(ca)) => Tls::CaFile(ca.clone()),
             ([_, ..], None) => Tls::PinnedSha256(pins(path, fingerprints)?),
             _ => return Err(ConfigError::NoTrust { path: path.to_owned() }),
         };
-        let mut config = ClientConfig::new(url, username, SecretString::from(password.to_owned()), tls);
+        let mut config = ClientConfig::new(url, username, SecretString::from(password), tls);
         config.connect_timeout = Duration::from_secs(*connect_timeout);
         config.call_timeout = Duration::from_secs(*call_timeout);
         Ok(Client::new(config)?)
+    }
+
+    /// Where the daemon's store is. It may hold a password.
+    ///
+    /// # Errors
+    /// [`ConfigError`]
+    pub fn store_url(&self, path: &Path) -> Result<SecretString, ConfigError> {
+        let store = self.store.as_ref().ok_or_else(|| ConfigError::NoStore { path: path.to_owned() })?;
+        match (&store.url, &store.url_file) {
+            (Some(url), None) => Ok(SecretString::from(url.clone())),
+            (None, Some(file)) => first_line(file).map(SecretString::from),
+            _ => Err(ConfigError::StoreUrl { path: path.to_owned() }),
+        }
     }
 
     /// The key that signs calls to dom0.

@@ -3,3 +3,4 @@
 pub mod inventory;
 pub mod own;
 pub mod policy_file;
+mod stored;

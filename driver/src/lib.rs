@@ -18,3 +18,4 @@ mod quarantine;
 pub mod reconcile;
 pub mod report;
 pub mod run;
+pub mod serve;

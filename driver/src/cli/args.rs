@@ -47,6 +47,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         event: HookEvent,
     },
+    /// Run as a daemon: keep every host as the store says.
+    Serve,
     /// Make the key pair that dom0 knows the driver by; prints the line for dom0's authorized_keys.
     Keygen {
         /// Where to write the private key; must not exist.

@@ -11,13 +11,16 @@ use crate::intake::inventory::Inventory;
 use crate::intake::policy_file::{PortSpec, Target};
 use crate::locking::{self, Locking, VifLocking};
 
+/// A record and XAPI's reference of it.
+type Found<'a, R> = (&'a Ref<R>, &'a R);
+
 /// An inventory by what policies call things: a pool has thousands of VMs, and every port looks for its own.
 pub(super) struct Index<'a> {
     pub inventory: &'a Inventory,
-    names: HashMap<&'a str, Vec<(&'a Ref<Vm>, &'a Vm)>>,
-    uuids: HashMap<String, (&'a Ref<Vm>, &'a Vm)>,
-    devices: HashMap<(&'a Ref<Vm>, u32), (&'a Ref<Vif>, &'a Vif)>,
-    vifs: HashMap<String, (&'a Ref<Vif>, &'a Vif)>,
+    names: HashMap<&'a str, Vec<Found<'a, Vm>>>,
+    uuids: HashMap<String, Found<'a, Vm>>,
+    devices: HashMap<(&'a Ref<Vm>, u32), Found<'a, Vif>>,
+    vifs: HashMap<String, Found<'a, Vif>>,
 }
 
 impl<'a> Index<'a> {
@@ -34,7 +37,7 @@ impl<'a> Index<'a> {
     }
 
     /// The guests that go by this name or uuid.
-    fn guests(&self, name: &str) -> Vec<(&'a Ref<Vm>, &'a Vm)> {
+    fn guests(&self, name: &str) -> Vec<Found<'a, Vm>> {
         let mut found: Vec<_> = self.names.get(name).cloned().unwrap_or_default();
         // A name may be the VM's own uuid.
         found.extend(self.uuids.get(name).filter(|(_, vm)| vm.name_label != name));

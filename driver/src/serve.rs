@@ -1,0 +1,175 @@
+//! The daemon: what the store holds is what stands on every host, whatever happens in between.
+//!
+//! ```text
+//! API ──edit──► store ──generation──┐
+//!                                   ├─► plan ──task──► worker, one a host ──► reconcile
+//! XAPI ──events──► watcher ─────────┘                    ▲ kicks (hooks, refresh), time
+//! ```
+//!
+//! Everything is level-triggered: a plan says what should be, not what happened, and only the newest counts. So edits coalesce, a
+//! hook and the events of the same thing meet, and whatever was missed is in the next plan or the next look at the host.
+
+mod claim;
+mod control;
+mod duty;
+mod health;
+mod hook;
+mod hosts;
+mod idle;
+mod metrics;
+mod notify;
+mod plan;
+mod turns;
+mod watcher;
+mod worker;
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{ApiState, Limits, ListenError, Server};
+use secrecy::ExposeSecret as _;
+use store::{DatabaseError, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::claim::Claim;
+use self::duty::{Duty, Standby};
+use self::hosts::Hosts;
+use self::plan::Plan;
+use self::watcher::Watcher;
+use self::worker::Timing;
+use crate::config::{Config, ConfigError, Reconcile, Tcp};
+use crate::run::Pool;
+
+/// What is running may take so long to end when the daemon is told to stop.
+const DRAIN: Duration = Duration::from_secs(75);
+
+/// Why the daemon could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says it")]
+pub enum ServeError {
+    #[error("configuration")]
+    Config(#[from] ConfigError),
+    #[error("the store")]
+    Store(#[from] DatabaseError),
+    #[error("the local API")]
+    Api(#[from] ListenError),
+    #[error("signals cannot be received")]
+    Signal(#[from] std::io::Error),
+    #[error("{0} has ended, which it never should; starting anew is what helps")]
+    Ended(&'static str),
+}
+
+/// The parts that answer questions.
+#[derive(Debug)]
+struct Engine {
+    store: Store,
+    watcher: Watcher,
+    plans: watch::Receiver<Option<Arc<Plan>>>,
+    /// Why no plan can be made.
+    trouble: watch::Receiver<Option<String>>,
+    /// Why XAPI cannot be asked.
+    xapi: watch::Receiver<Option<String>>,
+    duty: watch::Receiver<Duty>,
+    /// Set when somebody says that this store counts, whatever the pool was written from.
+    insisted: watch::Sender<bool>,
+    hosts: Arc<Hosts>,
+}
+
+/// Serves until the process is told to stop.
+///
+/// # Errors
+/// [`ServeError`]
+pub async fn serve(path: &Path) -> Result<(), ServeError> {
+    let config = Config::load(path)?;
+    let url = config.store_url(path)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let store = Store::open(url.expose_secret()).await?;
+    let pool = Arc::new(Pool { client: config.client(path)?, signer: config.signer()? });
+    let (engine, work) = assemble(&store, &pool, config.reconcile);
+    let state = ApiState { store: store.clone(), control: engine.clone() };
+    let tcp = config.api.tcp.as_ref().map(Tcp::listen).transpose()?;
+    // Before anything is begun: where another daemon listens, this one has no business.
+    let server =
+        Server::bind(api::router(state), Limits::default(), Some(config.api.unix(path)?), tcp).await?;
+
+    let (stop, mut stopping) = watch::channel(false);
+    let mut parts = JoinSet::new();
+    for (name, work) in work {
+        part(&mut parts, name, work);
+    }
+    part(&mut parts, "the watchdog", notify::watchdog());
+    part(&mut parts, "the local API", async move {
+        // An error means that the daemon is gone.
+        server.serve(async move { stopping.wait_for(|stop| *stop).await.map_or((), |_| ()) }).await;
+    });
+    notify::ready();
+    tracing::info!(generation = *store.subscribe().borrow(), "serving");
+
+    let ended = tokio::select! {
+        ended = parts.join_next() => Some(ended),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    notify::stopping();
+    // New calls are refused, those that run are answered; no host is begun any more.
+    stop.send_replace(true);
+    if tokio::time::timeout(DRAIN, engine.hosts.drain()).await.is_err() {
+        tracing::warn!("a host is still being written; it keeps what its last complete write left");
+    }
+    store.close().await;
+    pool.close().await;
+    match ended {
+        None => Ok(()),
+        Some(Some(Ok(part))) => Err(ServeError::Ended(part)),
+        Some(Some(Err(error))) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Some(_) => Err(ServeError::Ended("a part of the daemon")),
+    }
+}
+
+/// Work that never ends by itself, and what it is called.
+type Part = (&'static str, Pin<Box<dyn Future<Output = ()> + Send>>);
+
+/// Puts the parts together. Nothing is begun.
+fn assemble(store: &Store, pool: &Arc<Pool>, settings: Reconcile) -> (Arc<Engine>, Vec<Part>) {
+    let (tell_xapi, xapi) = watch::channel(None);
+    let (tell_trouble, trouble) = watch::channel(None);
+    let (tell_plan, plans) = watch::channel(None);
+    let (tell_duty, duty) = watch::channel(Duty::Standby(Standby::Starting));
+    let (insisted, insists) = watch::channel(false);
+    let (watcher, seen, watching) = watcher::watch(pool.client.clone(), tell_xapi);
+    let timing = Timing::from(settings);
+    let hosts = Arc::new(Hosts::new(Arc::clone(pool), duty.clone(), settings.hosts_at_a_time, timing));
+    let own = Claim {
+        turn: 1,
+        instance: uuid::Uuid::new_v4().to_string(),
+        store: store.identity().to_owned(),
+        generation: 0,
+    };
+    let (client, workers, given) = (pool.client.clone(), Arc::clone(&hosts), plans.clone());
+    let claim = claim::claim(client.clone(), store.clone(), own, seen.clone(), insists, tell_duty);
+    let parts: Vec<Part> = vec![
+        ("watching the pool", Box::pin(watching)),
+        ("planning", Box::pin(plan::plan(store.clone(), seen, tell_plan, tell_trouble))),
+        ("claiming the pool", Box::pin(claim)),
+        ("locking idle VIFs", Box::pin(idle::lock(client, plans.clone(), duty.clone()))),
+        ("giving hosts their tasks", Box::pin(async move { workers.carry_out(given).await })),
+    ];
+    let engine = Engine { store: store.clone(), watcher, plans, trouble, xapi, duty, insisted, hosts };
+    (Arc::new(engine), parts)
+}
+
+fn part(
+    parts: &mut JoinSet<&'static str>,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    parts.spawn(async move {
+        work.await;
+        name
+    });
+}

@@ -1,0 +1,228 @@
+//! What the local API asks of the engine.
+
+use std::time::{Duration, SystemTime};
+
+use api::control::{
+    ControlError, Hook, HookHost, HookReport, HostState, HostStatus, Outcome, PortState, PortStatus,
+    Quarantine, VmEvent,
+};
+use async_trait::async_trait;
+use ruleset::ids::GroupId;
+use store::PortId;
+use tokio::sync::watch;
+use xenapi::Backend;
+
+use super::Engine;
+use super::duty::Duty;
+use super::health::Health;
+use super::hook::{self, HookError};
+use super::hosts::Handle;
+use super::worker::Task;
+use crate::desired::HostDesired;
+use crate::intake::policy_file::Origin;
+use crate::report::chain;
+use crate::run::{RunError, Scope};
+
+#[async_trait]
+impl api::Control for Engine {
+    async fn hook(&self, hook: Hook, deadline: Duration) -> Result<HookReport, ControlError> {
+        match self.hook(&scope(hook), deadline).await {
+            Ok(outcome) => Ok(outcome.into()),
+            Err(HookError::Deadline(_)) => Ok(HookReport {
+                outcome: Outcome::Deadline,
+                generation: *self.store.subscribe().borrow(),
+                hosts: Vec::new(),
+                problems: vec!["XAPI has not said in time what has happened".to_owned()],
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn hosts(&self) -> Vec<HostState> {
+        let wanted = *self.store.subscribe().borrow();
+        let standby = self.standby();
+        let workers = self.hosts.all();
+        let mut hosts: Vec<_> = workers
+            .values()
+            .map(|worker| host(&worker.task(), worker.health(), wanted, standby.as_deref()))
+            .collect();
+        hosts.sort_by(|a, b| (&a.name, &a.uuid).cmp(&(&b.name, &b.uuid)));
+        hosts
+    }
+
+    async fn port_state(&self, port: &PortId) -> PortState {
+        let mut state = PortState::pending();
+        let Some(plan) = self.plans.borrow().clone() else { return state };
+        let origin = Origin::Stored(port.to_string());
+        let Some(binding) = plan.bindings.iter().find(|binding| binding.origin == origin) else {
+            let about = format!("({origin})");
+            if let Some(problem) = plan.problems.iter().find(|problem| problem.subject.ends_with(&about)) {
+                state.status = PortStatus::Unbound;
+                state.last_error = Some(problem.message.clone());
+            }
+            return state;
+        };
+        state.vif = Some(binding.vif.to_string());
+        let Some(worker) = binding.host.as_ref().and_then(|host| self.hosts.all().remove(host)) else {
+            state.status = PortStatus::Idle;
+            return state;
+        };
+        let (task, health) = (worker.task(), worker.health());
+        let attached =
+            task.wanted.policy.attachments.iter().find(|attached| attached.port.vif == binding.vif);
+        state.interface = attached.map(|attached| attached.interfaces()[0].clone());
+        state.host = Some(task.name);
+        state.enforced_generation = health.enforced.map(|enforced| enforced.generation);
+        state.last_drift = health.drift.map(rfc3339);
+        let closed = health.quarantined.into_iter().find(|closed| *closed.vif == *binding.vif.as_str());
+        state.status = match (&closed, &health.failing, health.enforced) {
+            (Some(_), ..) => PortStatus::Quarantined,
+            (None, Some(_), _) => PortStatus::Failing,
+            (None, None, Some(enforced)) if enforced.plan >= plan.number => PortStatus::Enforced,
+            (None, None, _) => PortStatus::Pending,
+        };
+        state.quarantine = closed.map(|closed| closed.reason);
+        state.last_error = health.failing.map(|failing| failing.reason).or_else(|| self.standby());
+        state
+    }
+
+    async fn refresh_rules(&self, group: &GroupId) -> Vec<String> {
+        self.kick(|wanted| wanted.policy.groups.contains_key(group))
+    }
+
+    async fn refresh_members(&self, group: &GroupId) -> Vec<String> {
+        let group = [group.clone()].into();
+        self.kick(|wanted| wanted.refers_to(&group))
+    }
+
+    async fn insist(&self) {
+        self.insisted.send_replace(true);
+    }
+
+    async fn metrics(&self) -> String {
+        super::metrics::text(self)
+    }
+
+    async fn ready(&self) -> Result<(), Vec<String>> {
+        let trouble = [
+            self.xapi.borrow().as_ref().map(|reason| format!("XAPI cannot be asked: {reason}")),
+            self.trouble.borrow().as_ref().map(|reason| format!("no plan can be made: {reason}")),
+            self.store.trouble().map(|error| format!("the store cannot save: {}", chain(&error))),
+            self.standby().map(|reason| format!("this driver does not write: {reason}")),
+        ];
+        let trouble: Vec<String> = trouble.into_iter().flatten().collect();
+        if trouble.is_empty() { Ok(()) } else { Err(trouble) }
+    }
+
+    fn subscribe(&self) -> watch::Receiver<u64> {
+        self.hosts.subscribe()
+    }
+}
+
+impl Engine {
+    /// Why this driver does not write, if it does not.
+    fn standby(&self) -> Option<String> {
+        match &*self.duty.borrow() {
+            Duty::Active => None,
+            Duty::Standby(reason) => Some(reason.to_string()),
+        }
+    }
+
+    /// Has the hosts looked at now whose share is such; their names.
+    fn kick(&self, concerned: impl Fn(&HostDesired) -> bool) -> Vec<String> {
+        let kick = |worker: &Handle| {
+            let task = worker.task();
+            concerned(&task.wanted).then(|| {
+                worker.kick();
+                task.name
+            })
+        };
+        let mut names: Vec<String> = self.hosts.all().values().filter_map(kick).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn scope(hook: Hook) -> Scope {
+    match hook {
+        Hook::Vm { event: VmEvent::Suspend | VmEvent::Terminate, vm, .. } => Scope::Vm { vm, leaving: true },
+        Hook::Vm { vm, .. } => Scope::Vm { vm, leaving: false },
+        Hook::Host { host, .. } => Scope::Host(host),
+    }
+}
+
+impl From<hook::Outcome> for HookReport {
+    fn from(outcome: hook::Outcome) -> Self {
+        let ended = if outcome.is_ok() {
+            Outcome::Enforced
+        } else if outcome.is_late() {
+            Outcome::Deadline
+        } else {
+            Outcome::Failed
+        };
+        let hook::Outcome { generation, hosts, problems } = outcome;
+        let hosts = hosts.into_iter().map(|hook::HostOutcome { name, own: _, state }| HookHost {
+            host: name,
+            enforced: state.is_ok(),
+            error: state.err().map(|why| why.to_string()),
+        });
+        let problems =
+            problems.into_iter().map(|problem| format!("{}: {}", problem.subject, problem.message));
+        Self { outcome: ended, generation, hosts: hosts.collect(), problems: problems.collect() }
+    }
+}
+
+impl From<HookError> for ControlError {
+    fn from(error: HookError) -> Self {
+        match error {
+            HookError::Standby(reason) => Self::Standby(reason.to_string()),
+            HookError::Xapi(reason) => Self::XapiUnavailable(reason),
+            HookError::Plan(reason) => Self::NoPlan(reason),
+            HookError::Subject(RunError::UnknownVm(vm)) => Self::UnknownVm(vm),
+            HookError::Subject(RunError::NotRunning(vm)) => Self::NotRunning(vm),
+            HookError::Subject(RunError::UnknownHost(host)) => Self::UnknownHost(host),
+            HookError::Subject(RunError::AmbiguousHost(host)) => Self::AmbiguousHost(host),
+            HookError::Deadline(_) | HookError::Subject(_) => Self::NoPlan(error.to_string()),
+        }
+    }
+}
+
+fn host(task: &Task, health: Health, wanted: u64, standby: Option<&str>) -> HostState {
+    let status = match (&health.failing, health.enforced) {
+        _ if standby.is_some() => HostStatus::Standby,
+        (Some(_), _) => HostStatus::Failing,
+        (None, Some(enforced)) if enforced.plan >= task.plan => HostStatus::InSync,
+        (None, _) => HostStatus::Pending,
+    };
+    let backend = match task.wanted.backend {
+        Backend::Bridge => "iptables",
+        Backend::OpenVSwitch => "openvswitch",
+    };
+    let quarantined = health.quarantined.into_iter().map(|closed| Quarantine {
+        vif: closed.vif,
+        interface: closed.interface,
+        reason: closed.reason,
+    });
+    HostState {
+        uuid: task.uuid.clone(),
+        name: task.name.clone(),
+        status,
+        backend: Some(backend.to_owned()),
+        enforced_generation: health.enforced.map(|enforced| enforced.generation),
+        wanted_generation: wanted,
+        ports: u64::try_from(task.wanted.policy.attachments.len()).unwrap_or(u64::MAX),
+        quarantined: quarantined.collect(),
+        last_drift: health.drift.map(rfc3339),
+        last_success: health.enforced.map(|enforced| rfc3339(enforced.at)),
+        last_error: health
+            .failing
+            .as_ref()
+            .map(|failing| failing.reason.clone())
+            .or_else(|| standby.map(str::to_owned)),
+        next_attempt: health.failing.map(|failing| rfc3339(failing.next)),
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| time.to_string())
+}

@@ -1,0 +1,120 @@
+//! How a host is doing, as its worker sees it.
+
+use std::time::{Duration, SystemTime};
+
+use crate::report::{HostReport, Quarantined, Status};
+
+/// What is known of a host.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Health {
+    /// The newest plan that is known to stand there, and when that was last seen to be so.
+    pub enforced: Option<Enforced>,
+    /// The newest plan the worker has acted on, whatever came of it.
+    pub attempted: u64,
+    /// The newest kick the worker has acted on.
+    pub answered: u64,
+    /// What went wrong, since the last time all was well.
+    pub failing: Option<Failing>,
+    /// When something in our chains or flows was last found changed by another hand. It has been put right.
+    pub drift: Option<SystemTime>,
+    /// Ports that are closed because dom0 refuses their rules.
+    pub quarantined: Vec<Quarantined>,
+    /// What is wrong there and not ours to change.
+    pub complaints: Vec<String>,
+    /// Changes written since the worker began.
+    pub writes: u64,
+    /// Reconciles since the worker began.
+    pub attempts: u64,
+    /// Times another hand's changes were repaired.
+    pub drifts: u64,
+}
+
+/// What stands on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Enforced {
+    /// Number of the plan.
+    pub plan: u64,
+    /// Generation of the store that the plan was made from.
+    pub generation: u64,
+    /// When it was read back.
+    pub at: SystemTime,
+}
+
+/// A host that is not as the plan wants it.
+#[derive(Clone, Debug)]
+pub(super) struct Failing {
+    /// What to do about it, for the person who must act.
+    pub reason: String,
+    /// How often in a row.
+    pub times: u32,
+    /// Since when.
+    pub since: SystemTime,
+    /// When it is tried again.
+    pub next: SystemTime,
+}
+
+impl Health {
+    /// Whether the worker is done with a plan and a kick, well or not.
+    #[must_use]
+    pub(super) fn has_acted_on(&self, plan: u64, kick: u64) -> bool {
+        self.answered >= kick && (self.attempted >= plan || self.stands(plan))
+    }
+
+    /// Whether this plan, or a newer one, stands.
+    #[must_use]
+    pub(super) fn stands(&self, plan: u64) -> bool {
+        self.enforced.is_some_and(|enforced| enforced.plan >= plan)
+    }
+
+    /// A plan that asks for nothing new stands already.
+    pub(super) fn stands_as_well(&mut self, plan: u64, generation: u64) {
+        if let Some(enforced) = &mut self.enforced {
+            (enforced.plan, enforced.generation) = (plan, generation);
+        }
+    }
+
+    /// Takes note of a reconcile. `settled` says that this very state stood there before: what had to be changed then was
+    /// changed by another hand.
+    pub(super) fn note(&mut self, report: HostReport, plan: u64, generation: u64, settled: bool) {
+        let now = SystemTime::now();
+        self.attempts += 1;
+        self.attempted = self.attempted.max(plan);
+        if report.bytes_written > 0 {
+            self.writes += 1;
+        }
+        self.complaints = report.complaints;
+        if report.status == Status::Failed {
+            self.fail(report.error.unwrap_or_default(), now);
+            return;
+        }
+        self.failing = None;
+        self.quarantined = report.quarantined;
+        if settled && !report.changes.is_empty() {
+            for change in &report.changes {
+                tracing::warn!(host = report.host, %change, "changed back: another hand was at our rules");
+            }
+            self.drift = Some(now);
+            self.drifts += 1;
+        }
+        self.enforced = Some(Enforced { plan, generation, at: now });
+    }
+
+    /// Takes note of a reconcile that came to no end.
+    pub(super) fn note_silence(&mut self, reason: String, plan: u64) {
+        self.attempts += 1;
+        self.attempted = self.attempted.max(plan);
+        self.fail(reason, SystemTime::now());
+    }
+
+    fn fail(&mut self, reason: String, now: SystemTime) {
+        let (times, since) = self.failing.as_ref().map_or((0, now), |failing| (failing.times, failing.since));
+        self.failing = Some(Failing { reason, times: times + 1, since, next: now });
+    }
+
+    /// When it is tried again, if it fails.
+    pub(super) fn try_again(&mut self, pause: Duration) {
+        if let Some(failing) = &mut self.failing {
+            failing.next = SystemTime::now() + pause;
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What all hosts should hold, decided anew whenever the store or the pool has changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::Store;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use xenapi::{Host, Ref};
+
+use super::watcher::Seen;
+use crate::desired::{Binding, Desired, HostDesired, Problem, desired};
+use crate::intake::own;
+use crate::intake::policy_file::PolicyFile;
+use crate::locking::VifLocking;
+
+/// Edits that come closer together than this become one plan.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+/// What all hosts should hold.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Rises with every plan.
+    pub number: u64,
+    /// Generation of the store.
+    pub generation: u64,
+    /// What the pool looked like.
+    pub seen: Arc<Seen>,
+    /// By host.
+    pub hosts: BTreeMap<Ref<Host>, Arc<HostDesired>>,
+    /// VIFs without an interface.
+    pub idle: Vec<VifLocking>,
+    /// Where the ports are.
+    pub bindings: Vec<Binding>,
+    /// What could not be bound to the pool.
+    pub problems: Vec<Problem>,
+}
+
+/// Makes plans as long as there is a pool to make them for.
+///
+/// A store that contradicts itself leaves the last plan as it is; `trouble` tells.
+pub(super) async fn plan(
+    store: Store,
+    mut pool: watch::Receiver<Arc<Seen>>,
+    plans: watch::Sender<Option<Arc<Plan>>>,
+    trouble: watch::Sender<Option<String>>,
+) {
+    let mut generations = store.subscribe();
+    let mut number = 0;
+    let mut policy: Option<(u64, Arc<PolicyFile>)> = None;
+    if pool.wait_for(|seen| seen.number > 0).await.is_err() {
+        return;
+    }
+    loop {
+        let started = Instant::now();
+        let seen = Arc::clone(&pool.borrow_and_update());
+        let newest = *generations.borrow_and_update();
+        let (generation, file) = match policy.take() {
+            Some(known) if known.0 == newest => known,
+            _ => {
+                let snapshot = store.snapshot();
+                (snapshot.generation, Arc::new(PolicyFile::from(snapshot)))
+            }
+        };
+        policy = Some((generation, Arc::clone(&file)));
+        match make(Arc::clone(&file), Arc::clone(&seen)).await {
+            Ok(Desired { hosts, idle, bindings, problems }) => {
+                number += 1;
+                let hosts = hosts.into_iter().map(|(host, wanted)| (host, Arc::new(wanted))).collect();
+                trouble.send_replace(None);
+                let plan = Plan { number, generation, seen, hosts, idle, bindings, problems };
+                plans.send_replace(Some(Arc::new(plan)));
+            }
+            Err(reason) => {
+                tracing::error!(reason, "no plan can be made; what stands on the hosts stands");
+                trouble.send_replace(Some(reason));
+            }
+        }
+        tokio::select! {
+            changed = generations.changed() => if changed.is_err() { return },
+            changed = pool.changed() => if changed.is_err() { return },
+        }
+        sleep_until(started + TOGETHER).await;
+    }
+}
+
+/// Away from the threads that serve: a big pool takes a while.
+async fn make(policy: Arc<PolicyFile>, seen: Arc<Seen>) -> Result<Desired, String> {
+    let made = tokio::task::spawn_blocking(move || desired(&policy, &seen.inventory, &own::macs()));
+    match made.await {
+        Ok(Ok(desired)) => Ok(desired),
+        Ok(Err(error)) => Err(crate::report::chain(&error)),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,220 @@
+//! One host's worker: brings the host to its newest task, tries again when that fails, and looks after it from time to
+//! time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use xenapi::{Host, Ref};
+
+use super::duty::Duty;
+use super::health::Health;
+use super::turns::Turns;
+use crate::config::Reconcile;
+use crate::desired::HostDesired;
+use crate::dom0::{self, Dom0};
+use crate::reconcile::{Mode, reconcile};
+use crate::report::HostReport;
+use crate::run::Pool;
+
+/// So often in a row a worker starts over because another writer came in between, before it calls that a failure.
+const OVERTAKEN: u32 = 12;
+
+/// The pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a host should hold, and what that was decided from.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    /// Number of the plan.
+    pub plan: u64,
+    /// Generation of the store that the plan was made from.
+    pub generation: u64,
+    /// For people.
+    pub name: String,
+    /// The host's uuid.
+    pub uuid: String,
+    /// Changes when dom0 or its toolstack starts anew: what stood there need not stand any more.
+    pub incarnation: String,
+    /// What should be.
+    pub wanted: Arc<HostDesired>,
+}
+
+impl Task {
+    /// Whether nothing has to be done for this one where that one stands.
+    fn asks_for_the_same(&self, other: &Self) -> bool {
+        self.incarnation == other.incarnation
+            && (Arc::ptr_eq(&self.wanted, &other.wanted) || self.wanted.asks_for_the_same(&other.wanted))
+    }
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// A host is read and compared so often though nothing has changed.
+    pub look_after: Duration,
+    /// A reconcile has to end within this.
+    pub deadline: Duration,
+    /// Longest time between two attempts at a host that fails.
+    pub longest_pause: Duration,
+}
+
+impl From<Reconcile> for Timing {
+    fn from(settings: Reconcile) -> Self {
+        let Reconcile { look_after, deadline, longest_pause, hosts_at_a_time: _ } = settings;
+        let [look_after, deadline, longest_pause] =
+            [look_after, deadline, longest_pause].map(|seconds| Duration::from_secs(seconds.get()));
+        Self { look_after, deadline, longest_pause }
+    }
+}
+
+/// A host's worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// The way there.
+    pub pool: Arc<Pool>,
+    /// The host.
+    pub host: Ref<Host>,
+    /// What it should hold; the newest counts.
+    pub tasks: watch::Receiver<Task>,
+    /// Rises when somebody wants the host looked at now.
+    pub kicks: watch::Receiver<u64>,
+    /// Whether this driver is the one to write.
+    pub duty: watch::Receiver<Duty>,
+    /// What others see of it.
+    pub health: watch::Sender<Health>,
+    /// Rises with whatever changes in the health of any host.
+    pub bell: watch::Sender<u64>,
+    /// Shared with the other workers.
+    pub turns: Arc<Turns>,
+    /// How long things take.
+    pub timing: Timing,
+}
+
+/// What a worker remembers from one round to the next.
+struct Memory {
+    /// The task that stood when the host was last read.
+    stands: Option<Task>,
+    /// Pauses before the next attempts, while it fails.
+    pauses: Option<ExponentialBackoff>,
+    /// The next round, whatever happens.
+    next: Instant,
+}
+
+impl Worker {
+    /// Works until the host is no longer one of the pool's.
+    pub(super) async fn run(mut self) {
+        let mut memory = Memory { stands: None, pauses: None, next: Instant::now() };
+        loop {
+            let task = self.tasks.borrow_and_update().clone();
+            let kick = *self.kicks.borrow_and_update();
+            let on_duty = self.duty.borrow_and_update().is_active();
+            let kicked = kick > self.health.borrow().answered;
+            let is_due = Instant::now() >= memory.next;
+            let is_new = !memory.stands.as_ref().is_some_and(|stands| task.asks_for_the_same(stands));
+            // A host that fails is left its pause, however many edits come in meanwhile; who waits for it is not.
+            let is_wanted = is_due || kicked || (is_new && memory.pauses.is_none());
+            if on_duty && is_wanted {
+                let turns = Arc::clone(&self.turns);
+                // None when the daemon stops.
+                let Some(_turn) = turns.take(memory.pauses.is_some()).await else { return };
+                // It may have taken a while.
+                let task = self.tasks.borrow_and_update().clone();
+                let kick = *self.kicks.borrow_and_update();
+                self.round(&task, kick, &mut memory).await;
+                if self.tasks.has_changed().is_err() {
+                    return;
+                }
+                continue;
+            }
+            if on_duty && !is_new {
+                self.health.send_if_modified(|health| {
+                    let before = health.enforced;
+                    health.stands_as_well(task.plan, task.generation);
+                    health.enforced != before
+                });
+                self.ring();
+                memory.stands = Some(task);
+            }
+            tokio::select! {
+                changed = self.tasks.changed() => if changed.is_err() { return },
+                _ = self.kicks.changed() => {}
+                _ = self.duty.changed() => {}
+                () = sleep_until(memory.next), if on_duty => {}
+            }
+        }
+    }
+
+    /// One attempt, and what is to be remembered of it.
+    async fn round(&mut self, task: &Task, kick: u64, memory: &mut Memory) {
+        let settled = memory.stands.as_ref().is_some_and(|stands| task.asks_for_the_same(stands));
+        let done = timeout(self.timing.deadline, self.attempt(task)).await;
+        let failed = match &done {
+            Ok(report) => report.status == crate::report::Status::Failed,
+            Err(_) => true,
+        };
+        let pause = if failed {
+            let longest = self.timing.longest_pause;
+            memory.stands = None;
+            let pauses = memory.pauses.get_or_insert_with(|| pauses(FIRST_PAUSE.min(longest), longest));
+            pauses.next().unwrap_or(longest)
+        } else {
+            memory.stands = Some(task.clone());
+            memory.pauses = None;
+            self.timing.look_after
+        };
+        self.health.send_modify(|health| {
+            match done {
+                Ok(report) => health.note(report, task.plan, task.generation, settled),
+                Err(_) => health.note_silence(self.silence(), task.plan),
+            }
+            health.try_again(pause);
+            health.answered = health.answered.max(kick);
+        });
+        self.ring();
+        memory.next = Instant::now() + pause;
+    }
+
+    /// Reconciles, anew when another writer came in between.
+    async fn attempt(&self, task: &Task) -> HostReport {
+        let Task { name, uuid, wanted, .. } = task;
+        let dom0 = Dom0 {
+            client: &self.pool.client,
+            signer: &self.pool.signer,
+            host: &self.host,
+            uuid: uuid.clone(),
+        };
+        let mut apart = pauses(Duration::from_millis(8), Duration::from_millis(200));
+        for _ in 1..OVERTAKEN {
+            let generation = dom0::generation();
+            let mode = Mode::Apply { generation };
+            let report = reconcile(&dom0, name, wanted, mode, generation / 1_000_000_000).await;
+            if !report.overtaken || !self.duty.borrow().is_active() {
+                return report;
+            }
+            tracing::info!(host = name, "another writer came in between; trying again");
+            tokio::time::sleep(apart.next().unwrap_or_default()).await;
+        }
+        let generation = dom0::generation();
+        reconcile(&dom0, name, wanted, Mode::Apply { generation }, generation / 1_000_000_000).await
+    }
+
+    fn ring(&self) {
+        self.bell.send_modify(|rings| *rings += 1);
+    }
+
+    fn silence(&self) -> String {
+        format!(
+            "not done within {} s: look whether the host is reachable from the pool's master, and what holds its dom0 up",
+            self.timing.deadline.as_secs()
+        )
+    }
+}
+
+/// Ever longer pauses, apart by chance.
+fn pauses(shortest: Duration, longest: Duration) -> ExponentialBackoff {
+    let pauses = ExponentialBuilder::default().with_min_delay(shortest).with_max_delay(longest);
+    pauses.with_jitter().without_max_times().build()
+}
