@@ -5,7 +5,7 @@
 //!   there is no session left, and everything is read anew.
 //! - XAPI remembers some hundred deletions only and is silent about older ones. Each answer says how many objects
 //!   of each class there are; where the cache has another number, everything is read anew.
-//! - A token that goes back: the same.
+//! - A token that goes back, an answer that does not come: the same.
 //! - What is still missed ends with the next full read, made from time to time in any case.
 //!
 //! A full read is one call to `event.from` with the empty token, so it is a picture of one moment.
@@ -24,14 +24,21 @@ use crate::event::{EventClass, Events};
 pub struct WatchConfig {
     /// Longest time to wait for a change before [`Watch::next`] returns without one.
     pub wait: Duration,
+    /// Longest time beyond that for an answer which tells of changes only. XAPI gives it at once: where none comes, the
+    /// connection is dead though nobody said so.
+    pub grace: Duration,
     /// Time between two reads of everything, needed or not.
     pub full_read: Duration,
 }
 
 impl Default for WatchConfig {
-    /// 10 s, and ten minutes.
+    /// 10 s, 5 s, and ten minutes.
     fn default() -> Self {
-        Self { wait: Duration::from_secs(10), full_read: Duration::from_secs(600) }
+        Self {
+            wait: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+            full_read: Duration::from_secs(600),
+        }
     }
 }
 
@@ -46,6 +53,8 @@ pub enum FullRead {
     WentBack,
     /// XAPI said that it cannot go on from where it was.
     EventsLost,
+    /// XAPI said nothing for too long.
+    Silence,
     /// XAPI has another number of objects of this class than was known.
     Miscounted(EventClass),
     /// It was time.
@@ -130,13 +139,23 @@ impl Watch {
             if self.position.is_ok() && self.read_at.is_none_or(|at| at.elapsed() >= self.config.full_read) {
                 self.position = Err(FullRead::Due);
             }
-            let position = self.position.as_ref().ok();
-            let batch = match self.client.event_from(&EventClass::ALL, position, wait).await {
-                Err(CallError::Api(error)) if error.kind() == Kind::EventsLost && position.is_some() => {
-                    self.position = Err(FullRead::EventsLost);
-                    continue;
+            let batch = match &self.position {
+                Err(_) => self.client.event_from(&EventClass::ALL, None, wait).await?,
+                Ok(position) => {
+                    let hasty = self.client.with_call_timeout(self.config.grace);
+                    match hasty.event_from(&EventClass::ALL, Some(position), wait).await {
+                        Err(CallError::Api(error)) if error.kind() == Kind::EventsLost => {
+                            self.position = Err(FullRead::EventsLost);
+                            continue;
+                        }
+                        // In a new session all of the pool comes instead, and that may take its time.
+                        Err(error @ CallError::Timeout { .. }) => {
+                            self.position = Err(FullRead::Silence);
+                            return Err(error);
+                        }
+                        batch => batch?,
+                    }
                 }
-                batch => batch?,
             };
             // From here to the end of the turn nothing waits: a dropped call changes all of this or nothing.
             let Events { events, counts, .. } = batch.events;

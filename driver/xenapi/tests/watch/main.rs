@@ -48,8 +48,11 @@ fn client(mock: &Mock) -> Client {
 }
 
 /// Returns soon, and reads everything only if it has to.
-const QUICK: WatchConfig =
-    WatchConfig { wait: Duration::from_millis(100), full_read: Duration::from_secs(3600) };
+const QUICK: WatchConfig = WatchConfig {
+    wait: Duration::from_millis(100),
+    grace: Duration::from_secs(10),
+    full_read: Duration::from_secs(3600),
+};
 
 /// What a full read says, class by class.
 async fn full_read(client: &Client) -> Cache {
