@@ -128,7 +128,7 @@ pub struct SavePlan {
     pub family: Family,
 }
 
-/// `iptables-restore`: the same input once for trial, once for real.
+/// `iptables-restore`: once for trial, once for real.
 #[derive(Debug)]
 pub struct RestorePlan {
     family: Family,
@@ -160,8 +160,16 @@ impl RestorePlan {
         if trial {
             run.args.push("--test".to_owned());
         }
-        run.stdin.clone_from(&self.input);
+        if !trial || self.trial_only || self.tables() > 1 {
+            run.stdin.clone_from(&self.input);
+        }
         run
+    }
+
+    /// One table is committed as a whole or not at all, and needs no trial of its content: what is left of it, a run without
+    /// input, finds out whether the program is there and can wait.
+    fn tables(&self) -> usize {
+        self.input.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"*")).count()
     }
 
     /// Reads what stands after it.

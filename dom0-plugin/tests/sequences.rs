@@ -181,6 +181,22 @@ fn a_refused_ruleset_is_never_run_for_real() {
     assert_eq!(dom0.read("bridge/bridge-nf-call-iptables"), "0\n");
 }
 
+/// iptables commits table by table, so that two tables need a trial; one is all or nothing by itself.
+#[test]
+fn two_tables_are_tried_with_their_content_and_one_without() {
+    let both = "*raw\n:dwb-x - [0:0]\nCOMMIT\n*filter\n:dwb-x - [0:0]\nCOMMIT\n";
+    for (rules, tried) in [(both, both), (&format!("{RULES}\n"), "")] {
+        let dom0 = Dom0::new();
+        let dir = dom0.dir.display();
+        dom0.fake(
+            "iptables-restore",
+            &format!("case $* in *--test) cat >{dir}/tried ;; *) cat >{dir}/done ;; esac"),
+        );
+        dom0.restore(1, rules).reply();
+        assert_eq!((dom0.read("tried").as_str(), dom0.read("done").as_str()), (tried, rules));
+    }
+}
+
 #[test]
 fn bridge_netfilter_is_turned_on_only_behind_our_jump() {
     let dom0 = Dom0::new();
