@@ -10,6 +10,7 @@ mod vif;
 mod vm;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
 
 use drawbridge_wire::xmlrpc::{MethodCall, Value};
@@ -24,6 +25,8 @@ pub(crate) struct Call {
     pub(crate) pool: Arc<Pool>,
     /// The caller's session; empty for the calls that need none.
     pub(crate) session: String,
+    /// Whether the caller has gone away, so that nobody waits for the answer any more.
+    pub(crate) gone: Arc<AtomicBool>,
     args: Vec<Value>,
 }
 
@@ -158,13 +161,13 @@ pub(crate) enum Answer {
     Bare(Value),
 }
 
-/// Carries out a call that arrived at `host`'s address.
-pub(crate) fn dispatch(pool: &Arc<Pool>, host: &str, call: MethodCall) -> Answer {
+/// Carries out a call that arrived at `host`'s address. `gone` may become true meanwhile: see [`Call::gone`].
+pub(crate) fn dispatch(pool: &Arc<Pool>, host: &str, call: MethodCall, gone: &Arc<AtomicBool>) -> Answer {
     pool.note_liveness();
     if call.name == "system.listMethods" {
         return Answer::Bare(method_names().collect());
     }
-    Answer::Reply(dispatch_method(pool, host, call))
+    Answer::Reply(dispatch_method(pool, host, call, gone))
 }
 
 fn method_names() -> impl Iterator<Item = String> {
@@ -174,7 +177,12 @@ fn method_names() -> impl Iterator<Item = String> {
     })
 }
 
-fn dispatch_method(pool: &Arc<Pool>, host: &str, MethodCall { name, params }: MethodCall) -> Reply {
+fn dispatch_method(
+    pool: &Arc<Pool>,
+    host: &str,
+    MethodCall { name, params }: MethodCall,
+    gone: &Arc<AtomicBool>,
+) -> Reply {
     let plain = name.strip_prefix("Async.");
     let method = METHODS.get(plain.unwrap_or(&name)).filter(|method| plain.is_none() || method.asynchronous);
     let Some(method) = method else {
@@ -212,7 +220,7 @@ fn dispatch_method(pool: &Arc<Pool>, host: &str, MethodCall { name, params }: Me
     if let Some(error) = pool.faults.take_refusal(&name) {
         return Err(error);
     }
-    let call = Call { pool: Arc::clone(pool), session, args };
+    let call = Call { pool: Arc::clone(pool), session, gone: Arc::clone(gone), args };
     match plain {
         Some(_) => Ok(task::start(&name, call, &method.run)),
         None => (method.run)(&call),

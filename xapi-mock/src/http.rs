@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -112,7 +114,19 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             return Ok(());
         }
         let keep_alive = request.keep_alive;
-        let Some(reply) = answer(request, peer, host).await else { return Ok(()) };
+        let gone = Arc::default();
+        let mut answer = pin!(answer(request, peer, host, &gone));
+        let answered = loop {
+            let listens = !gone.load(Ordering::Relaxed) && buffer.len() < MAX_BODY;
+            tokio::select! {
+                reply = &mut answer => break reply,
+                // Heard at once, whether the client asks on or goes away.
+                read = stream.read_buf(&mut buffer), if listens => {
+                    gone.store(!matches!(read, Ok(1..)), Ordering::Relaxed);
+                }
+            }
+        };
+        let Some(reply) = answered else { return Ok(()) };
         if !answers(host).await {
             return Ok(());
         }
@@ -225,12 +239,12 @@ async fn write_reply<S: AsyncWrite + Unpin>(
 }
 
 /// The reply to a request; none: the connection is to be cut.
-async fn answer(request: Request, peer: SocketAddr, host: &Host) -> Option<Reply> {
+async fn answer(request: Request, peer: SocketAddr, host: &Host, gone: &Arc<AtomicBool>) -> Option<Reply> {
     match request.method.as_str() {
         "POST" if ["/mock/fault", "/mock/incident"].contains(&request.path.as_str()) => {
             Some(control(&request, peer, host).await)
         }
-        "POST" => call(&request, host).await,
+        "POST" => call(&request, host, gone).await,
         "GET" => Some(Reply::error("403 Forbidden")),
         _ => Some(Reply::error("501 Method Not Implemented")),
     }
@@ -270,16 +284,17 @@ fn words(error: &dyn std::error::Error) -> String {
 }
 
 /// A call, carried out on a thread of its own: as in XAPI it goes on when the client goes away.
-async fn call(request: &Request, host: &Host) -> Option<Reply> {
+async fn call(request: &Request, host: &Host, gone: &Arc<AtomicBool>) -> Option<Reply> {
     let Some((call, language)) = rpc::read(&request.path, &request.body) else {
         return Some(Reply::error("500 Internal Server Error"));
     };
     tokio::time::sleep(host.pool.faults.latency()).await;
     let (pool, reference, name) = (Arc::clone(&host.pool), host.reference.clone(), call.name.clone());
     let (done, outcome) = oneshot::channel();
+    let gone = Arc::clone(gone);
     std::thread::spawn(move || {
-        // Nobody waits any more: the client has gone.
-        let _gone = done.send(dispatch(&pool, &reference, call));
+        // Nobody waits any more: the connection was cut.
+        let _cut = done.send(dispatch(&pool, &reference, call, &gone));
     });
     // The thread panicked: that is what XAPI calls an internal error.
     let Ok(answer) = outcome.await else { return Some(Reply::error("500 Internal Server Error")) };

@@ -1,5 +1,6 @@
 //! `event.from` (`xapi_event.ml`): what changed since a token, waited for.
 
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,22 +32,30 @@ fn from(call: &Call) -> Reply {
     let deadline = Instant::now().checked_add(patience);
     let pool = &call.pool;
     let mut since = asked;
+    let mut looked_at = None;
     loop {
         pool.note_liveness();
         pool.sessions().get(&call.session)?;
-        let late = pool.is_closed() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        // xapi goes on waiting when the client has gone; here that would keep a thread for nothing.
+        let over = pool.is_closed() || call.gone.load(Ordering::Relaxed);
+        let late = over || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let db = pool.db();
-        let found = find(&db, &subscriptions, since);
-        let (generation, counts) = (db.generation(), counts(&db));
-        drop(db);
-        // As in xapi records are read later than changes: who is gone by then is left out, and told the next time.
-        let events: Vec<_> = found.iter().filter_map(|found| event(&pool.db(), found)).collect();
-        if late || !events.is_empty() {
-            return Ok(answer(call, events, counts, asked, since.max(generation)));
-        }
-        if found.is_empty() {
-            // What is of no interest need not be looked at again.
-            since = since.max(generation);
+        let generation = db.generation();
+        if late || looked_at != Some(generation) {
+            let (found, counts) = (find(&db, &subscriptions, since), counts(&db));
+            drop(db);
+            // As in xapi records are read later than changes: who is gone by then is left out, and told the next time.
+            let events: Vec<_> = found.iter().filter_map(|found| event(&pool.db(), found)).collect();
+            if late || !events.is_empty() {
+                return Ok(answer(call, events, counts, asked, since.max(generation)));
+            }
+            if found.is_empty() {
+                // What is of no interest need not be looked at again.
+                since = since.max(generation);
+            }
+            looked_at = Some(generation);
+        } else {
+            drop(db);
         }
         if pool.await_change(generation, TICK) {
             thread::sleep(BATCHING);
