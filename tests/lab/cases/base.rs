@@ -1,6 +1,7 @@
 //! C: what holds for every guest, whatever its groups say.
 
 use anyhow::{Context, Result, ensure};
+use e2e::flow::Flow;
 use e2e::frame::ip::{Path, UDP};
 use e2e::frame::{Mac, arp_reply, arp_request, dhcp, nd};
 use e2e::lab::{Backend, Guest, Lab, OUTSIDE, ipv4, ipv6, mac};
@@ -19,18 +20,20 @@ const NOBODY: u8 = 99;
 /// Nobody's hardware address.
 const STRANGER: Mac = Mac([0x00, 0x16, 0x3e, 0x66, 0x66, 0x66]);
 
-/// Two guests of one host, one without groups (`bare`), one whose group admits and lets out everything (`rich`), and
-/// `peer` elsewhere, that is nobody's business. Nothing is applied yet.
+/// Three guests of one host, one without groups (`bare`), two whose group admits and lets out everything (`rich`,
+/// `victim`), and `peer` elsewhere, that is nobody's business. Nothing is applied yet.
 fn start(backend: Backend) -> Result<Lab> {
     Lab::builder(backend)
         .guest(Guest::new("bare", "host1", 11))
         .guest(Guest::new("rich", "host1", 12))
         .guest(Guest::new("peer", "host2", 13))
+        .guest(Guest::new("victim", "host1", 14))
         .policy(
             &[
                 group("everything", &[ingress(""), egress("")]),
                 port("bare", 11, &[]),
                 port("rich", 12, &["everything"]),
+                port("victim", 14, &["everything"]),
             ]
             .concat(),
         )
@@ -189,6 +192,24 @@ on_each! {
             all.push(sends_as(&rich, (STRANGER, own), &bare, Transport::udp(50_000, 53))?.blocked());
         }
         applied_in_between(&lab, all)?;
+    }
+
+    /// What it says by a neighbour's goes nowhere, and does not draw to it what is meant for the neighbour.
+    fn c05_a_neighbours_mac(backend) {
+        let lab = start(backend)?;
+        lab.apply()?.success()?;
+        let (rich, victim, outside) = (lab.guest("rich")?, lab.guest("victim")?, lab.outside());
+        let flow = Flow::start(&outside.udp(&victim, 7, Family::V4))?;
+        for own in addresses(12).into_iter().chain(addresses(14)) {
+            check([sends_as(&rich, (victim.mac, own), &lab.guest("peer")?, Transport::udp(50_000, 53))?.blocked()]);
+        }
+        // A Linux bridge learns where a hardware address is from what is dropped, too: docs/security.md.
+        if backend == Backend::OpenVSwitch {
+            let report = flow.stop()?;
+            ensure!(report.undisturbed(), "{report:?}");
+        } else {
+            flow.stop()?;
+        }
     }
 
     /// And from its own addresses only: not from nobody's, not from a neighbour's.
