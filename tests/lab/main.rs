@@ -4,6 +4,7 @@ mod bad_input;
 mod cases;
 mod cli;
 mod concurrency;
+mod daemon;
 mod dom0;
 mod edits;
 mod endurance;

@@ -6,6 +6,7 @@
 //! `outside`, a machine that is no guest of the pool, is 200. All of it ends with the [`Lab`].
 
 mod builder;
+mod daemon;
 mod driver;
 mod lifecycle;
 mod rules;
@@ -21,6 +22,7 @@ use xapi_mock::netns::{GuestHandle, HostHandle, Netns, NsHandle, StationHandle};
 use xenapi::Client;
 
 pub use builder::{Backend, Builder, Guest};
+pub use daemon::{Daemon, DaemonBuilder};
 pub use driver::Run;
 pub use rules::mentions;
 pub use xapi_mock::dataplane::{Iptables, NetworkBackend};

@@ -90,7 +90,7 @@ impl Lab {
         self.write_config(&self.mock()?.master_url(), &self.fingerprints()?, 60)
     }
 
-    fn fingerprints(&self) -> Result<Vec<String>> {
+    pub(super) fn fingerprints(&self) -> Result<Vec<String>> {
         Ok(self.mock()?.hosts().iter().map(|host| host.fingerprint.clone()).collect())
     }
 

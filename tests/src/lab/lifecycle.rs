@@ -131,6 +131,18 @@ impl Lab {
         Ok(self.runtime.block_on(self.client.destroy(&vm))?)
     }
 
+    /// `VM.pool_migrate`, live.
+    ///
+    /// # Errors
+    /// No such VM or host, or XAPI refused.
+    pub fn migrate(&self, name: &str, host: &str) -> Result<()> {
+        let (vm, _) = self.vm(name)?;
+        let hosts = self.runtime.block_on(self.client.hosts())?;
+        let to = hosts.iter().find(|(_, record)| record.name_label == host);
+        let (to, _) = to.with_context(|| format!("no host {host}"))?;
+        Ok(self.runtime.block_on(self.client.pool_migrate(&vm, to))?)
+    }
+
     /// The record of a VM's interface.
     ///
     /// # Errors

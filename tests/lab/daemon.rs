@@ -1,0 +1,3 @@
+//! `drawbridge serve` over a pool that lives, and that breaks.
+
+mod life;

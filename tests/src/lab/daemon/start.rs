@@ -1,0 +1,187 @@
+//! How a daemon is made.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::Child;
+
+use anyhow::{Context, Result};
+use api::ApiClient;
+use api::wire::DocumentInput;
+
+use super::Daemon;
+use crate::lab::Lab;
+use crate::lab::builder::{USER, built};
+use crate::lab::driver::{PASSWORD_FILE, PRIVATE_KEY};
+use crate::process;
+
+/// What a daemon is to be like.
+#[derive(Clone, Debug)]
+pub struct DaemonBuilder<'lab> {
+    lab: &'lab Lab,
+    name: String,
+    store: PathBuf,
+    url: String,
+    look_after: u32,
+    deadline: u32,
+    longest_pause: u32,
+    call_timeout: u32,
+    environment: BTreeMap<String, String>,
+}
+
+impl Lab {
+    /// A daemon of this name, told from others by it: it looks after its hosts every other second, gives a host 20 s and
+    /// XAPI 10, and tries again after at most 2.
+    ///
+    /// # Errors
+    /// No folder can be made for it.
+    pub fn daemon(&self, name: &str) -> Result<DaemonBuilder<'_>> {
+        let folder = self.scratch.path(name);
+        std::fs::create_dir_all(&folder)?;
+        Ok(DaemonBuilder {
+            lab: self,
+            name: name.to_owned(),
+            store: folder.join("store.db"),
+            url: self.mock()?.master_url(),
+            look_after: 2,
+            deadline: 20,
+            longest_pause: 2,
+            call_timeout: 10,
+            environment: BTreeMap::new(),
+        })
+    }
+}
+
+impl<'lab> DaemonBuilder<'lab> {
+    /// Seconds between two looks at a host where nothing has changed.
+    #[must_use]
+    pub const fn look_after(mut self, seconds: u32) -> Self {
+        self.look_after = seconds;
+        self
+    }
+
+    /// Seconds that XAPI may take for a call.
+    #[must_use]
+    pub const fn call_timeout(mut self, seconds: u32) -> Self {
+        self.call_timeout = seconds;
+        self
+    }
+
+    /// Seconds that a host may take.
+    #[must_use]
+    pub const fn deadline(mut self, seconds: u32) -> Self {
+        self.deadline = seconds;
+        self
+    }
+
+    /// Talks to this host of the pool first.
+    ///
+    /// # Errors
+    /// No such host.
+    pub fn talk_to(mut self, host: &str) -> Result<Self> {
+        self.url = self.lab.mock()?.host_url(host).with_context(|| format!("no host {host}"))?;
+        Ok(self)
+    }
+
+    /// Keeps its store in this file.
+    #[must_use]
+    pub fn store_in(mut self, path: PathBuf) -> Self {
+        self.store = path;
+        self
+    }
+
+    /// With this environment variable, beside `PATH`.
+    #[must_use]
+    pub fn environment(mut self, key: &str, value: &str) -> Self {
+        self.environment.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Not started yet.
+    ///
+    /// # Errors
+    /// The client of its API cannot be made.
+    pub fn prepare(self) -> Result<Daemon<'lab>> {
+        let api = self.lab.block_on(async { ApiClient::unix(&self.path("api.sock")) })?;
+        Ok(Daemon { lab: self.lab, api, builder: self, process: None })
+    }
+
+    /// Starts it; waits until its socket answers.
+    ///
+    /// # Errors
+    /// It ended at once; with its log.
+    pub fn start(self) -> Result<Daemon<'lab>> {
+        let mut daemon = self.prepare()?;
+        daemon.start()?;
+        Ok(daemon)
+    }
+
+    /// The usual: started, its store holds the Lab's policy and is adopted, every host is as it says.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), [`Daemon::set_policy`] and [`Daemon::settle`].
+    pub fn start_with(self, policy: &str) -> Result<Daemon<'lab>> {
+        let daemon = self.start()?;
+        daemon.set_policy(policy)?;
+        daemon.adopt()?;
+        daemon.settle()?;
+        Ok(daemon)
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.lab.scratch.path(&self.name).join(file)
+    }
+
+    pub(super) fn store(&self) -> PathBuf {
+        self.store.clone()
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.path("log")
+    }
+
+    /// Starts the process. It ends with the thread that starts it.
+    pub(super) fn spawn(&self) -> Result<Child> {
+        let config = format!("{}/daemon.toml", self.name);
+        self.lab.scratch.write(&config, 0o600, &self.config()?)?;
+        let config = self.lab.scratch.path(&config);
+        let log = OpenOptions::new().create(true).append(true).open(self.log())?;
+        let program = built("drawbridge")?;
+        let args =
+            ["--config".as_ref(), config.as_os_str(), "--log".as_ref(), "info".as_ref(), "serve".as_ref()];
+        Ok(process::spawn(&program, &args, &self.environment, log)?)
+    }
+
+    fn config(&self) -> Result<String> {
+        let Self { url, look_after, deadline, longest_pause, call_timeout, .. } = self;
+        let (password, key) = (self.lab.scratch.path(PASSWORD_FILE), self.lab.scratch.path(PRIVATE_KEY));
+        let store = format!("sqlite:{}", self.store.display());
+        Ok(format!(
+            "[xapi]\nurl = {url:?}\nusername = {USER:?}\npassword_file = {password:?}\n\
+             fingerprints = {:?}\nconnect_timeout = 5\ncall_timeout = {call_timeout}\n\n\
+             [dom0]\nkey_file = {key:?}\n\n[store]\nurl = {store:?}\n\n[api]\nsocket = {:?}\n\n\
+             [reconcile]\nlook_after = {look_after}\ndeadline = {deadline}\nlongest_pause = {longest_pause}\n",
+            self.lab.fingerprints()?,
+            self.path("api.sock"),
+        ))
+    }
+}
+
+/// A policy file as the API takes it: the same words, lists in the plural, ports with ids made of their VIFs.
+pub(super) fn document(policy: &str) -> Result<DocumentInput> {
+    let mut file: serde_json::Value = toml::from_str(policy)?;
+    plural(&mut file, &["group", "set", "port", "provider_rule"]);
+    for group in file.get_mut("groups").and_then(|groups| groups.as_array_mut()).into_iter().flatten() {
+        plural(group, &["rule"]);
+    }
+    Ok(serde_json::from_value(file)?)
+}
+
+fn plural(table: &mut serde_json::Value, names: &[&str]) {
+    let Some(table) = table.as_object_mut() else { return };
+    for name in names {
+        if let Some(list) = table.remove(*name) {
+            table.insert(format!("{name}s"), list);
+        }
+    }
+}
