@@ -111,6 +111,28 @@ async fn a_disabled_host_takes_no_vm_in_and_keeps_what_it_has() {
 }
 
 #[tokio::test]
+async fn a_host_reboots_when_it_is_disabled_and_empty() {
+    let (_mock, client, vm) = running().await;
+    let (host1, host2) = (client.find("host", "host1"), client.find("host", "host2"));
+    let reboot = || client.call("host.reboot", &[host2.as_str().into()]);
+    let since = || {
+        let config = client.call("host.get_other_config", &[host2.as_str().into()]).unwrap();
+        text(config.member("boot_time").unwrap())
+    };
+    assert_eq!(reboot(), error(&["HOST_NOT_DISABLED"]));
+    client.call("host.disable", &[host2.as_str().into()]).unwrap();
+    assert_eq!(reboot(), error(&["HOST_IN_USE", &host2, "VM", &vm]));
+    migrate(&client, &vm, &host1).unwrap();
+    let before = since();
+    reboot().unwrap();
+    while since() == before {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(client.call("host.get_enabled", &[host2.as_str().into()]), Ok(Value::Bool(false)));
+    assert_eq!(standing(&client, &vm).0, "Running");
+}
+
+#[tokio::test]
 async fn a_migration_to_a_host_that_dies_meanwhile_fails() {
     let (mock, client, vm) = running().await;
     let (master, other) = (client.find("host", "host1"), client.find("host", "host2"));
