@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 mod edits;
+mod model;
 mod postgres;
 mod sequences;
 mod support;
