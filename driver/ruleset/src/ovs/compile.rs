@@ -69,6 +69,7 @@ pub fn compile(
         return Ok(compiled);
     }
     hooks::write(&layout, &mut out);
+    hooks::note_guarded(&layout, &mut out);
     for port in &layout.ports {
         source::of_port(port, &mut out);
     }

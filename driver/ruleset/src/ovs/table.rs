@@ -58,6 +58,8 @@ pub const WIRE: u8 = 84;
 pub const OURS: u8 = 85;
 /// Has any of the ports that share a MAC accepted?
 pub const SETTLE: u8 = 86;
+/// Which networks of the bridge are guarded. No packet comes here: the plugin reads it, to close them after a restart.
+pub const GUARDED: u8 = 87;
 
 /// Where no packet comes by: for flows that the switch is only to read.
 pub const TRIAL: u8 = 99;

@@ -64,6 +64,14 @@ fn strangers(layout: &Layout<'_>, out: &mut Builder) {
     out.add(table::HOOK, priority::STRANGER, Match::default(), super::default_verdict());
 }
 
+/// Says which networks are guarded, whoever is on them: what else stands does not tell.
+pub(super) fn note_guarded(layout: &Layout<'_>, out: &mut Builder) {
+    for net in layout.nets.iter().filter(|net| net.guarded) {
+        let vlan = Some(net.tag.map_or(Vlan::None, Vlan::Id));
+        out.add(table::GUARDED, 1, Match { vlan, ..Match::default() }, super::default_verdict());
+    }
+}
+
 /// To one MAC of a filtered guest, from wherever.
 fn to_filtered(layout: &Layout<'_>, out: &mut Builder) {
     let mut untagged = false;

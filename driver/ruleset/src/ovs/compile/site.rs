@@ -37,6 +37,7 @@ pub(super) struct Net {
     pub(super) name: Interface,
     pub(super) number: u32,
     pub(super) tag: Option<u16>,
+    pub(super) guarded: bool,
     /// Ports on which its packets have no VLAN header.
     pub(super) access: Vec<Other>,
     /// Whether the copies for many can be made port by port: not on a bond, whose members only `NORMAL` can choose from.
@@ -141,7 +142,7 @@ impl<'a> Layout<'a> {
                      multicast and unknown unicast reach every guest of the network"
                 ));
             }
-            layout.nets.push(Net { name: name.clone(), number, tag, access, explicit: !bonded });
+            layout.nets.push(Net { name: name.clone(), number, tag, guarded, access, explicit: !bonded });
         }
         for locked in layout.nets.iter().flat_map(|n| &n.access).filter(|other| other.locked) {
             layout.complaints.push(format!(
