@@ -56,7 +56,8 @@ macro_rules! replace {
     ($rows:ty, $input:ty, $output:ty, $path:literal, $tag:literal) => {
         /// Change one: it becomes what is said here
         #[utoipa::path(put, path = $path, tag = $tag, operation_id = concat!("replace_", $tag), request_body = $input,
-            params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag that was read")),
+            params(("id" = String, Path), ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[0-9]{1,19}\")$",
+                description = "The ETag that was read")),
             responses((status = 200, body = $output),
                 (status = "default", body = Problem, content_type = "application/problem+json")))]
         pub(super) async fn replace_one(
@@ -76,7 +77,8 @@ macro_rules! delete {
     ($rows:ty, $path:literal, $tag:literal) => {
         /// Remove one
         #[utoipa::path(delete, path = $path, tag = $tag, operation_id = concat!("delete_", $tag),
-            params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag that was read")),
+            params(("id" = String, Path), ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[0-9]{1,19}\")$",
+                description = "The ETag that was read")),
             responses((status = 204),
                 (status = "default", body = Problem, content_type = "application/problem+json")))]
         pub(super) async fn delete_one(

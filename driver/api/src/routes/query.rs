@@ -9,6 +9,7 @@ use utoipa::IntoParams;
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// Begin behind this id.
+    #[param(min_length = 1)]
     pub after: Option<String>,
     /// At most so many, up to 10,000; 1,000 if not given.
     #[param(minimum = 1, maximum = 10_000)]

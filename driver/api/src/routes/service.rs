@@ -30,6 +30,7 @@ async fn watch(
     Parameters(query): Parameters<WatchQuery>,
 ) -> Result<Json<WatchAnswer>, Problem> {
     let WatchQuery { after, engine, timeout } = query;
+    numbers([after, engine])?;
     let timeout = timeout.unwrap_or(25);
     if timeout > LONGEST_WATCH {
         return Err(Problem::new(Code::InvalidQuery, format!("timeout is at most {LONGEST_WATCH} seconds")));
@@ -68,6 +69,17 @@ async fn watch(
     }))
 }
 
+/// Refuses numbers that cannot be a generation: it is an `int64` in the OpenAPI document, and in the database.
+fn numbers(given: [Option<u64>; 2]) -> Result<(), Problem> {
+    let most = i64::MAX.unsigned_abs();
+    match given.into_iter().flatten().find(|number| *number > most) {
+        None => Ok(()),
+        Some(number) => {
+            Err(Problem::new(Code::InvalidQuery, format!("{number} is no generation: at most {most}")))
+        }
+    }
+}
+
 /// Who did what, when, from where
 #[utoipa::path(get, path = "/v1/audit", tag = "service", operation_id = "audit", params(AuditQuery),
     responses((status = 200, body = Vec<AuditLine>),
@@ -80,6 +92,7 @@ async fn audit(
         limit @ 1..=10_000 => limit,
         other => return Err(Problem::new(Code::InvalidQuery, format!("limit is 1 to 10,000, not {other}"))),
     };
+    numbers([Some(after), None])?;
     let rows = state.store.audit(after, limit).await?;
     let lines = rows.into_iter().map(|row| {
         let store::AuditRow { generation, seq: _, at, actor, origin, kind, id, before, after } = row;

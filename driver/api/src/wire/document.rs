@@ -43,15 +43,19 @@ pub struct DocumentInput {
 #[serde(deny_unknown_fields)]
 pub struct GroupDocumentInput {
     /// Its id.
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub id: String,
     /// The project that owns it, if any. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub project: Option<String>,
     /// For people; the id if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 255)]
     pub name: Option<String>,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 1024)]
     pub description: String,
     /// What becomes of connections when their rule goes.
     #[serde(default)]

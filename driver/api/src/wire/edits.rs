@@ -82,6 +82,7 @@ pub enum Thing {
 #[serde(deny_unknown_fields)]
 pub struct RuleOfGroup {
     /// The rule's group.
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub group: String,
     /// The rule.
     #[serde(deserialize_with = "object")]

@@ -30,15 +30,19 @@ pub struct Project {
 pub struct ProjectInput {
     /// Made up if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub id: Option<String>,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 255)]
     pub name: String,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 1024)]
     pub description: String,
     /// The id of its default group, which is made with it; made up if not given. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub default_group: Option<String>,
 }
 
@@ -82,15 +86,19 @@ pub struct Group {
 pub struct GroupInput {
     /// Made up if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub id: Option<String>,
     /// The project that owns it, if any. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub project: Option<String>,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 255)]
     pub name: String,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 1024)]
     pub description: String,
     /// What becomes of connections when their rule goes.
     #[serde(default)]
@@ -149,15 +157,19 @@ pub struct AddressSet {
 pub struct AddressSetInput {
     /// Made up if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub id: Option<String>,
     /// The project that owns it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub project: Option<String>,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 255)]
     pub name: String,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 1024)]
     pub description: String,
     /// Addresses and prefixes, such as `192.0.2.7` and `2001:db8::/32`; host bits are cleared.
     #[serde(default)]
@@ -203,6 +215,7 @@ pub struct GuardedNetwork {
 #[serde(deny_unknown_fields)]
 pub struct GuardedNetworkInput {
     /// Its name or uuid.
+    #[schema(min_length = 1, max_length = 1024)]
     pub name: String,
 }
 

@@ -49,18 +49,22 @@ pub struct Port {
 pub struct PortInput {
     /// Neutron's uuid; made up if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub id: Option<String>,
     /// The project that owns it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub project: Option<String>,
     /// Name or uuid of the VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 1024)]
     pub vm: Option<String>,
     /// The VIF's device number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<u32>,
     /// XAPI's uuid of the VIF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub vif: Option<String>,
     /// Fixed addresses.
     #[serde(default)]

@@ -58,6 +58,7 @@ pub struct Rule {
 pub struct RuleInput {
     /// Unique among all rules; made up if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub id: Option<String>,
     /// Seen from the guest.
     pub direction: Direction,
@@ -72,21 +73,26 @@ pub struct RuleInput {
     pub ports: Option<Ports>,
     /// Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 255)]
     pub icmp_type: Option<u8>,
     /// Absent: all. Needs a type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 255)]
     pub icmp_code: Option<u8>,
     /// Whom it admits: an address or a prefix. Without any of the three: anybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_cidr: Option<String>,
     /// Whom it admits: the members of a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub remote_group: Option<String>,
     /// Whom it admits: an address set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub remote_set: Option<String>,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 1024)]
     pub description: String,
 }
 
@@ -118,6 +124,7 @@ pub struct ProviderRule {
 #[expect(missing_docs, reason = "as in a group's rule")]
 pub struct ProviderRuleInput {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub id: Option<String>,
     /// Place in the order, lowest first; among equals the id decides. If it is not given: behind all others (in a document:
     /// ten times its place in the list).
@@ -133,16 +140,21 @@ pub struct ProviderRuleInput {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<Ports>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 255)]
     pub icmp_type: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 255)]
     pub icmp_code: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_cidr: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub remote_group: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub remote_set: Option<String>,
     #[serde(default)]
+    #[schema(max_length = 1024)]
     pub description: String,
 }
 

@@ -5,10 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident = $domain:ty, $case:literal { $($(#[$variant_doc:meta])* $variant:ident,)* }) => {
-        $(#[$doc])*
+    ($(#[$meta:meta])* $name:ident = $domain:ty { $($(#[$variant_doc:meta])* $variant:ident,)* }) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-        #[serde(rename_all = $case)]
+        $(#[$meta])*
         pub enum $name {
             $($(#[$variant_doc])* $variant,)*
         }
@@ -33,7 +32,8 @@ macro_rules! words {
 
 words! {
     /// Address family.
-    Ethertype = model::Family, "lowercase" {
+    #[serde(rename_all = "lowercase")]
+    Ethertype = model::Family {
         /// IPv4
         #[serde(alias = "IPv4")]
         Ipv4,
@@ -45,7 +45,8 @@ words! {
 
 words! {
     /// Seen from the guest.
-    Direction = model::Direction, "lowercase" {
+    #[serde(rename_all = "lowercase")]
+    Direction = model::Direction {
         /// To the guest.
         Ingress,
         /// From the guest.
@@ -55,7 +56,8 @@ words! {
 
 words! {
     /// What a provider rule does.
-    Action = model::Action, "lowercase" {
+    #[serde(rename_all = "lowercase")]
+    Action = model::Action {
         /// The packet passes this side's rules.
         Allow,
         /// The packet is dropped.
@@ -65,7 +67,8 @@ words! {
 
 words! {
     /// What becomes of a connection when the rule that allowed it goes.
-    OnRuleRemoval = store::OnRuleRemoval, "lowercase" {
+    #[serde(rename_all = "lowercase")]
+    OnRuleRemoval = store::OnRuleRemoval {
         /// It is cut by its next packet.
         Cut,
         /// It lives on until it ends by itself.
@@ -75,7 +78,8 @@ words! {
 
 words! {
     /// The rules a group has without being told.
-    ImplicitRules = store::ImplicitRules, "kebab-case" {
+    #[serde(rename_all = "kebab-case")]
+    ImplicitRules = store::ImplicitRules {
         /// Egress to anybody.
         Egress,
         /// Also ingress from itself.
