@@ -1,30 +1,49 @@
-//! The command line.
+//! The command line: a client of the daemon, or, where there is none, the driver itself.
 
 mod args;
+mod daemon;
+mod explain;
+mod failure;
+mod generate;
+mod group;
+mod hook;
+mod host;
 mod keygen;
+mod list;
 mod manual_call;
+mod network;
+mod noun;
+mod policy;
+mod port;
 mod progress;
+mod project;
+mod provider_rule;
+mod rule;
+mod said;
+mod service;
+mod set;
+mod standalone;
+mod status;
+mod table;
+mod watch;
 
-use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::desired::desired;
-use crate::explain::{Answer, Question};
-use crate::intake::inventory::Inventory;
-use crate::intake::own;
-use crate::intake::policy_file::PolicyFile;
-use crate::report::{Report, chain};
-use crate::run::{Pool, RunError, Scope, run};
-use args::{Arguments, Command, HookEvent};
+use args::{Arguments, Command, Policy};
+use daemon::{Way, daemon, way};
+use failure::Failure;
+use said::{Said, fail, print};
+
+/// The policy file of a driver without a daemon, if no other is named.
+const POLICY: &str = "/etc/drawbridge/policy.toml";
 
 /// Exit codes, as the help text tells them.
 mod exit {
-    /// Something could not be brought to the desired state; the report says what.
+    /// Refused, or something could not be brought to where it should be; it was said what.
     pub(super) const INCOMPLETE: u8 = 1;
-    /// Nothing was attempted: usage, configuration, policy, or XAPI cannot be reached.
+    /// Nothing was attempted: usage, configuration, policy, or nobody can be asked.
     pub(super) const NOT_STARTED: u8 = 2;
 }
 
@@ -39,112 +58,63 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&error, false),
+        Err(error) => return fail(&Failure::Other(error.into()), false),
     };
     runtime.block_on(dispatch(arguments))
 }
 
 async fn dispatch(arguments: Arguments) -> ExitCode {
-    let Arguments { config, json, log: _, command } = arguments;
-    let (policy, action, scope, write) = match command {
+    let json = arguments.json;
+    carry_out(arguments).await.unwrap_or_else(|failure| fail(&failure, json))
+}
+
+async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { config, json, log: _, daemon: elsewhere, command } = arguments;
+    let client = || daemon(&config, &elsewhere);
+    let said = match command {
+        Command::Plan(policy) => policy_file(&way(&config, &elsewhere)?, &config, policy, false).await?,
+        Command::Apply(policy) => policy_file(&way(&config, &elsewhere)?, &config, policy, true).await?,
+        Command::Hook { event } => match way(&config, &elsewhere)? {
+            Way::Daemon(client) => hook::hook(&client, event).await?,
+            Way::Standalone => standalone::hook(&config, event).await?,
+        },
+        Command::Explain(asked) => explain::run(&config, &way(&config, &elsewhere)?, asked).await?,
+        Command::Export => policy::export(&client()?).await?,
+        Command::Status => status::status(&client()?).await?,
+        Command::Watch { count } => return watch::watch(&client()?, count, json).await,
+        Command::Project(command) => project::run(&client()?, command).await?,
+        Command::Group(command) => group::run(&client()?, command).await?,
+        Command::Rule(command) => rule::run(&client()?, command).await?,
+        Command::Set(command) => set::run(&client()?, command).await?,
+        Command::Port(command) => port::run(&client()?, command).await?,
+        Command::ProviderRule(command) => provider_rule::run(&client()?, command).await?,
+        Command::Network(command) => network::run(&client()?, command).await?,
+        Command::Host(command) => host::run(&client()?, command).await?,
+        Command::Refresh { what, group } => service::refresh(&client()?, what, &group).await?,
+        Command::Adopt => service::adopt(&client()?).await?,
+        Command::Audit { after, limit } => service::audit(&client()?, after, limit).await?,
         Command::Serve => {
-            return match crate::serve::serve(&config).await {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(&error, json),
-            };
+            crate::serve::serve(&config).await.map_err(anyhow::Error::from)?;
+            return Ok(ExitCode::SUCCESS);
         }
-        Command::Keygen { out } => return finish(keygen::keygen(&out), json),
-        Command::Call(call) => {
-            return match manual_call::call(&config, call, json).await {
-                Ok(code) => code,
-                Err(error) => fail(&*error.into_boxed_dyn_error(), json),
-            };
-        }
-        Command::Explain(question) => {
-            return match explain(&config, question).await {
-                Ok(answer) => {
-                    let text = if json { to_json(&answer) } else { answer.to_string() };
-                    let right = answer.answers.iter().flat_map(|a| &a.live).all(|live| live.agrees);
-                    if write(&text) && right { ExitCode::SUCCESS } else { ExitCode::from(exit::INCOMPLETE) }
-                }
-                Err(error) => fail(&*error.into_boxed_dyn_error(), json),
-            };
-        }
-        Command::Plan { policy } => (policy, "plan", Scope::Everything, false),
-        Command::Apply { policy } => (policy, "apply", Scope::Everything, true),
-        Command::Hook { event } => {
-            let (policy, scope) = match &event {
-                HookEvent::Create(on)
-                | HookEvent::Reboot(on)
-                | HookEvent::Resume(on)
-                | HookEvent::Plug(on)
-                | HookEvent::Unplug(on) => {
-                    (on.policy.clone(), Scope::Vm { vm: on.vm.clone(), leaving: false })
-                }
-                HookEvent::Suspend(on) | HookEvent::Terminate(on) => {
-                    (on.policy.clone(), Scope::Vm { vm: on.vm.clone(), leaving: true })
-                }
-                HookEvent::HostInit { host, policy } => (policy.clone(), Scope::Host(host.clone())),
-            };
-            (policy, event.name(), scope, true)
-        }
+        // A line for a file, whoever reads it.
+        Command::Keygen { out } => return Ok(print(&keygen::keygen(&out)?, true)),
+        Command::Call(call) => return Ok(manual_call::call(&config, call, json).await?),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { folder } => generate::man(&folder)?,
     };
-    let started = async {
-        let bar = progress::Progress::start(action);
-        let pool = Pool::open(&config).map_err(RunError::Config)?;
-        run(pool, &policy, action, &scope, write, |done, total| bar.tell(done, total)).await
-    };
-    match started.await {
-        Ok(report) => print_report(&report, json),
-        Err(error) => fail(&error, json),
+    Ok(said.print(json))
+}
+
+async fn policy_file(
+    way: &Way,
+    config: &std::path::Path,
+    policy: Policy,
+    write: bool,
+) -> Result<Said, Failure> {
+    let Policy { file, prune } = policy;
+    match way {
+        Way::Daemon(client) => policy::apply(client, &file, prune, !write).await,
+        Way::Standalone => standalone::policy(config, &file, prune, write).await,
     }
-}
-
-async fn explain(config: &Path, asked: args::Explain) -> anyhow::Result<Answer> {
-    let args::Explain { from, to, packet, live, policy } = asked;
-    let pool = Pool::open(config)?;
-    let file = PolicyFile::load(&policy)?;
-    let inventory = Inventory::read(&pool.client).await?;
-    let desired = desired(&file, &inventory, &own::macs())?;
-    let question = Question { from, to, probe: packet, live };
-    let answer = crate::explain::explain(&pool, &desired, &inventory, &question).await;
-    pool.close().await;
-    Ok(answer?)
-}
-
-fn print_report(report: &Report, json: bool) -> ExitCode {
-    let text = if json { to_json(report) } else { report.to_string() };
-    let printed = write(&text);
-    if report.ok && printed { ExitCode::SUCCESS } else { ExitCode::from(exit::INCOMPLETE) }
-}
-
-/// Prints what a command has to say, or why it has nothing.
-fn finish(outcome: anyhow::Result<String>, json: bool) -> ExitCode {
-    match outcome {
-        Ok(text) if write(&text) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(exit::INCOMPLETE),
-        Err(error) => fail(&*error.into_boxed_dyn_error(), json),
-    }
-}
-
-fn fail(error: &dyn std::error::Error, json: bool) -> ExitCode {
-    let message = chain(error);
-    if json {
-        write(&to_json(&serde_json::json!({ "ok": false, "error": message })));
-    } else {
-        // Nothing is left to do if even this cannot be written.
-        let _ = writeln!(std::io::stderr(), "drawbridge: {message}");
-    }
-    ExitCode::from(exit::NOT_STARTED)
-}
-
-fn to_json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string_pretty(value)
-        .map_or_else(|error| format!("{{\"error\":\"{error}\"}}\n"), |text| text + "\n")
-}
-
-/// Writes to stdout; false if nobody reads there any more.
-fn write(text: &str) -> bool {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }

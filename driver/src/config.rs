@@ -182,7 +182,7 @@ fn read_secret(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// The first line of a file that only its owner may read.
-fn first_line(path: &Path) -> Result<String, ConfigError> {
+pub(crate) fn first_line(path: &Path) -> Result<String, ConfigError> {
     let text = read_secret(path)?;
     let line = text.lines().next().filter(|line| !line.is_empty());
     line.map(str::to_owned).ok_or_else(|| ConfigError::NoSecret { path: path.to_owned() })

@@ -9,7 +9,7 @@ use drawbridge_wire::Invocation;
 use drawbridge_wire::call::{Family, Function};
 
 use super::args::{FamilyArgument, ManualCall};
-use super::{to_json, write};
+use super::said::{to_json, write};
 use crate::dom0::{Dom0, generation};
 use crate::run::Pool;
 

@@ -4,13 +4,18 @@
 //! file with a mistake is used.
 
 mod convert;
+mod document;
 mod raw;
+mod stored;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ruleset::ids::{GroupId, VifUuid};
 use ruleset::model::{AddressPair, Policy, PortSecurity};
+
+pub use document::PolicyDocument;
+pub use stored::Rows;
 
 /// Ids of groups that the driver makes itself begin so.
 pub(crate) const RESERVED_PREFIX: &str = "drawbridge:";
@@ -123,9 +128,7 @@ impl PolicyFile {
     /// # Errors
     /// [`PolicyError`]
     pub fn load(path: &Path) -> Result<Self, PolicyError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
-        Self::parse(path, &text)
+        Self::parse(path, &read(path)?)
     }
 
     /// Understands a file's text.
@@ -133,15 +136,22 @@ impl PolicyFile {
     /// # Errors
     /// [`PolicyError`], located.
     pub fn parse(path: &Path, text: &str) -> Result<Self, PolicyError> {
-        let raw: raw::File = toml::from_str(text).map_err(|e| PolicyError::Syntax {
-            path: path.to_owned(),
-            message: e.to_string().trim_end().to_owned(),
-        })?;
-        convert::convert(raw, text).map_err(|mistake| {
+        convert::convert(syntax(path, text)?, text).map_err(|mistake| {
             let (line, column) = position(text, mistake.offset);
             PolicyError::Meaning { path: path.to_owned(), line, column, message: mistake.message }
         })
     }
+}
+
+fn read(path: &Path) -> Result<String, PolicyError> {
+    std::fs::read_to_string(path).map_err(|source| PolicyError::Read { path: path.to_owned(), source })
+}
+
+fn syntax(path: &Path, text: &str) -> Result<raw::File, PolicyError> {
+    toml::from_str(text).map_err(|e| PolicyError::Syntax {
+        path: path.to_owned(),
+        message: e.to_string().trim_end().to_owned(),
+    })
 }
 
 /// Line and column, from 1, of a byte offset.

@@ -36,10 +36,11 @@ fn mistake<T>(offset: usize, message: impl Into<String>) -> Result<T, Mistake> {
 }
 
 pub(super) fn convert(raw: raw::File, text: &str) -> Result<PolicyFile, Mistake> {
-    let raw::File { guarded_networks, group, set, port, provider_rule } = raw;
+    // Projects are the daemon's: here a group's project is a word.
+    let raw::File { guarded_networks, project: _, group, set, port, provider_rule } = raw;
     let mut file = PolicyFile { guarded_networks, ..PolicyFile::default() };
     for raw in set {
-        let raw::Set { id, addresses } = raw.into_inner();
+        let raw::Set { id, addresses, name: _, description: _, project: _ } = raw.into_inner();
         let offset = id.span().start;
         let id: SetId = id.into_inner().parse().at(offset)?;
         let addresses = addresses.iter().map(prefix).collect::<Result<Vec<_>, _>>()?;
@@ -72,7 +73,7 @@ pub(super) fn convert(raw: raw::File, text: &str) -> Result<PolicyFile, Mistake>
         }
         file.policy.groups.insert(group.id.clone(), group);
     }
-    for (index, raw) in provider_rule.into_iter().enumerate() {
+    for (index, raw) in in_order(provider_rule) {
         let offset = raw.span().start;
         let (action, rule) = raw.into_inner().split();
         let rules = names.rules(rule, offset, &format!("provider-{}", index + 1))?;
@@ -81,13 +82,26 @@ pub(super) fn convert(raw: raw::File, text: &str) -> Result<PolicyFile, Mistake>
     let mut seen: BTreeMap<Target, Origin> = BTreeMap::new();
     for raw in port {
         let offset = raw.span().start;
-        let port = names.port(raw.into_inner(), position(text, offset).0)?;
+        let port = names.port(raw.into_inner(), offset, position(text, offset).0)?;
         if let Some(before) = seen.insert(port.target.clone(), port.origin.clone()) {
             return mistake(offset, format!("{} stands in {before} already", port.target));
         }
         file.ports.push(port);
     }
     Ok(file)
+}
+
+/// The operator's rules in the order in which they are asked, each with its place in the file.
+fn in_order(rules: Vec<Spanned<raw::ProviderRule>>) -> Vec<(usize, Spanned<raw::ProviderRule>)> {
+    let mut rules: Vec<_> = rules.into_iter().enumerate().collect();
+    rules.sort_by_key(|(index, rule)| provider_position(*index, rule.get_ref()));
+    rules
+}
+
+/// Where a rule of the operator's stands in the order.
+pub(super) fn provider_position(index: usize, rule: &raw::ProviderRule) -> u32 {
+    let place = || u32::try_from(index + 1).unwrap_or(u32::MAX).saturating_mul(10);
+    rule.position.unwrap_or_else(place)
 }
 
 /// What may be referred to.
@@ -186,13 +200,19 @@ impl Names<'_> {
         Ok(rules)
     }
 
-    fn port(&self, raw: raw::Port, line: usize) -> Result<PortSpec, Mistake> {
-        let raw::Port { vm, device, groups, addresses, address_pairs, port_security } = raw;
+    fn port(&self, raw: raw::Port, offset: usize, line: usize) -> Result<PortSpec, Mistake> {
+        let raw::Port { id: _, project: _, vm, device, vif, groups, addresses, address_pairs, port_security } =
+            raw;
+        let target = match (vm, device, vif) {
+            (Some(vm), Some(device), None) => Target::Device { vm, device },
+            (None, None, Some(vif)) => Target::Vif(vif.get_ref().parse().at(vif.span().start)?),
+            _ => return mistake(offset, "a port is given by vm and device, or by vif"),
+        };
         let groups = groups.iter().map(|g| self.known_group(g)).collect::<Result<_, _>>()?;
         let addresses = addresses.iter().map(address).collect::<Result<_, _>>()?;
         let pairs = address_pairs.iter().map(pair).collect::<Result<_, _>>()?;
         let security = if port_security { PortSecurity::On } else { PortSecurity::Off };
-        let (target, origin) = (Target::Device { vm, device }, Origin::Line(line));
+        let origin = Origin::Line(line);
         Ok(PortSpec { target, groups, addresses, pairs, security, origin })
     }
 }

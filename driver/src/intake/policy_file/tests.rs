@@ -55,3 +55,39 @@ fn a_rule_without_family_means_both() {
     assert_eq!(rules.len(), 4 + 2);
     assert_ne!(rules[4].service, rules[5].service, "icmp and ipv6-icmp");
 }
+
+/// What only a store keeps does not trouble a driver without one.
+#[test]
+fn what_the_store_keeps_is_understood() {
+    let text = "[[project]]\nid=\"acme\"\n[[set]]\nid=\"s\"\nname=\"S\"\naddresses=[]\n[[port]]\nid=\"p\"\n\
+        vif=\"5b7ddf0b-7d2b-4c7c-9a5a-7a3c5d4f0c11\"\n[[provider_rule]]\nid=\"b\"\nposition=20\naction=\"deny\"\n\
+        direction=\"egress\"\nethertype=\"ipv4\"\n[[provider_rule]]\nid=\"a\"\nposition=5\naction=\"allow\"\n\
+        direction=\"egress\"\nethertype=\"ipv4\"\n";
+    let file = parse(text).unwrap();
+    let order: Vec<_> = file.policy.provider.iter().map(|rule| rule.rule.id.as_str()).collect();
+    assert_eq!(order, ["a", "b"]);
+    assert!(matches!(file.ports[0].target, Target::Vif(_)));
+    for port in ["vm=\"a\"", "device=0", "vm=\"a\"\ndevice=0\nvif=\"5b7ddf0b\"", ""] {
+        let message = parse(&format!("[[port]]\n{port}\n")).unwrap_err().to_string();
+        assert!(message.contains("line 1") && message.contains("by vif"), "{message}");
+    }
+}
+
+#[test]
+fn a_place_in_the_document_is_a_line_of_the_file() {
+    let text = "[[group]]\nid=\"a\"\n[[group.rule]]\ndirection=\"ingress\"\n[[group.rule]]\n\
+        direction=\"ingress\"\nprotocol=\"tcp\"\n[[port]]\nvm=\"a\"\ndevice=0\n";
+    let file = PolicyDocument::parse(Path::new("p"), text.to_owned()).unwrap();
+    for (pointer, place) in [
+        ("/groups/0/project", "p, line 1"),
+        ("/groups/0/rules/1", "p, line 3"),
+        ("/groups/0/rules/2/ports", "p, line 5"),
+        ("/groups/0/rules/9", "p, line 1"),
+        ("/ports/0/groups/3", "p, line 8"),
+        ("/guarded_networks/0", "p"),
+        ("", "p"),
+    ] {
+        assert_eq!(file.place(pointer), place, "{pointer}");
+    }
+    assert_eq!(file.document.groups[0].rules.len(), 4);
+}

@@ -1,0 +1,161 @@
+use api::control::{HostStatus, PortState, Quarantine};
+
+use super::*;
+
+fn host(name: &str, status: HostStatus, enforced: Option<u64>) -> HostState {
+    HostState {
+        uuid: format!("uuid-of-{name}"),
+        name: name.to_owned(),
+        status,
+        backend: Some("iptables".to_owned()),
+        enforced_generation: enforced,
+        wanted_generation: 42,
+        ports: 7,
+        quarantined: Vec::new(),
+        last_drift: None,
+        last_success: Some("2026-11-21T03:00:00Z".to_owned()),
+        last_error: None,
+        next_attempt: None,
+    }
+}
+
+fn store() -> Status {
+    Status {
+        generation: 42,
+        adopted: true,
+        projects: 1,
+        groups: 2,
+        rules: 3,
+        sets: 0,
+        ports: 14,
+        provider_rules: 1,
+        guarded_networks: 0,
+        trouble: Vec::new(),
+    }
+}
+
+fn overview(status: Status, hosts: Vec<HostState>, unbound: Vec<Port>, others: usize) -> Overview {
+    Overview { verdict: verdict(&status, &hosts, &unbound, others), status, hosts, unbound }
+}
+
+fn now() -> Timestamp {
+    "2026-11-21T03:01:30Z".parse().unwrap()
+}
+
+#[test]
+fn all_is_well() {
+    let hosts = vec![
+        host("xen1", HostStatus::InSync, Some(42)),
+        host("xen2", HostStatus::LeftAlone, None),
+        host("xen3", HostStatus::Offline, Some(40)),
+    ];
+    let text = overview(store(), hosts, Vec::new(), 0).to_text(now());
+    assert_eq!(
+        text,
+        "OK: generation 42 is enforced on 3 hosts, 21 ports\n\
+         \n\
+         store: generation 42, adopted; 1 projects, 2 groups, 3 rules, 0 sets, 14 ports, 1 provider rules, \
+         0 guarded networks\n\
+         \n\
+         HOST  STATUS      BACKEND   GENERATION  PORTS  CLOSED  LAST SUCCESS  LAST DRIFT  NEXT TRY\n\
+         xen1  in-sync     iptables  42/42       7      0       90 s ago      -           -\n\
+         xen2  left-alone  iptables  -/42        7      0       90 s ago      -           -\n\
+         xen3  offline     iptables  40/42       7      0       90 s ago      -           -\n"
+    );
+}
+
+#[test]
+fn what_is_the_matter_comes_first() {
+    let mut failing = host("xen2", HostStatus::Failing, Some(40));
+    failing.last_error = Some("dom0 does not\nanswer".to_owned());
+    failing.next_attempt = Some("2026-11-21T03:01:42Z".to_owned());
+    failing.last_drift = Some("2026-11-20T03:01:42Z".to_owned());
+    failing.quarantined = vec![Quarantine {
+        vif: "v1".to_owned(),
+        interface: "vif5.0".to_owned(),
+        reason: "no such match".to_owned(),
+    }];
+    let state = PortState {
+        status: PortStatus::Unbound,
+        last_error: Some("no such VM".to_owned()),
+        ..PortState::pending()
+    };
+    let port = Port {
+        id: "p9".to_owned(),
+        project: None,
+        vm: Some("gone".to_owned()),
+        device: Some(0),
+        vif: None,
+        addresses: Vec::new(),
+        address_pairs: Vec::new(),
+        groups: Vec::new(),
+        port_security: true,
+        revision: 3,
+        state: Some(state),
+    };
+    let status = Status { trouble: vec!["XAPI cannot be asked: timed out".to_owned()], ..store() };
+    let text = overview(status, vec![failing], vec![port], 2).to_text(now());
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "PROBLEM: XAPI cannot be asked: timed out");
+    assert!(lines[1].starts_with("also: host xen2 fails: dom0 does not answer; what stood there"), "{text}");
+    assert!(
+        lines[2].starts_with("also: vif5.0 on xen2 is closed, since dom0 refuses its rules (no such"),
+        "{text}"
+    );
+    assert!(lines[3].starts_with("also: port p9 (gone#0) is not enforced: no such VM: correct it"), "{text}");
+    assert!(lines[4].starts_with("also: 2 guarded networks or hosts fit nothing"), "{text}");
+    assert!(
+        text.contains(
+            "xen2  failing  iptables  40/42       7      1       90 s ago      23 h ago    in 12 s\n"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("\n  xen2: dom0 does not answer\n"), "{text}");
+    assert!(text.contains("\nvif5.0 (VIF v1)  xen2  closed   no such match\n"), "{text}");
+    assert!(text.contains("\np9 (gone#0)            unbound  no such VM\n"), "{text}");
+}
+
+#[test]
+fn each_state_has_its_word() {
+    let word = |status: Status, hosts: Vec<HostState>| verdict(&status, &hosts, &[], 0).word;
+    for (state, enforced, expected) in [
+        (HostStatus::InSync, Some(42), Word::Ok),
+        // A plan of an older generation stands; the newer one is being made.
+        (HostStatus::InSync, Some(41), Word::Busy),
+        (HostStatus::InSync, None, Word::Busy),
+        (HostStatus::Pending, Some(42), Word::Busy),
+        (HostStatus::Standby, None, Word::Busy),
+        (HostStatus::Failing, Some(42), Word::Problem),
+        (HostStatus::Quarantined, Some(42), Word::Problem),
+        (HostStatus::Offline, None, Word::Ok),
+        (HostStatus::LeftAlone, None, Word::Ok),
+    ] {
+        let hosts = vec![host("a", HostStatus::InSync, Some(42)), host("b", state, enforced)];
+        assert_eq!(word(store(), hosts), expected, "{state:?} {enforced:?}");
+    }
+    assert_eq!(word(store(), Vec::new()), Word::Busy);
+    let new = Status { adopted: false, ..store() };
+    assert_eq!(word(new, vec![host("a", HostStatus::InSync, Some(42))]), Word::Problem);
+}
+
+#[test]
+fn the_daemon_says_how_many_fit_nothing() {
+    assert_eq!(misfits("# TYPE drawbridge_problems gauge\ndrawbridge_problems 3\n"), Some(3));
+    assert_eq!(misfits("drawbridge_xapi_up 1\n"), None);
+}
+
+#[test]
+fn times_are_no_news() {
+    let here = overview(store(), vec![host("a", HostStatus::InSync, Some(42))], Vec::new(), 0);
+    let mut later = here.clone();
+    later.hosts[0].last_success = Some("2026-11-21T03:05:00Z".to_owned());
+    assert_ne!(here, later);
+    assert_eq!(here.without_times(), later.without_times());
+}
+
+#[test]
+fn lengths_of_time() {
+    for (seconds, text) in [(-5, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")] {
+        assert_eq!(length(seconds), text);
+    }
+}
