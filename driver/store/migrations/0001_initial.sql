@@ -6,9 +6,9 @@ CREATE TABLE meta (
 );
 INSERT INTO meta (id, generation, store) VALUES (1, 0, '');
 
--- One row, id 1, once the store was adopted.
+-- One row, id store, once the store was adopted.
 CREATE TABLE adoption (
-    id BIGINT PRIMARY KEY,
+    id TEXT PRIMARY KEY,
     revision BIGINT NOT NULL
 );
 
@@ -81,19 +81,19 @@ CREATE TABLE provider_rules (
     description TEXT NOT NULL
 );
 
--- Either vm and device, or vif.
+-- Either vm and device, or vif. That no two are about the same VIF is checked before: two that change places within a batch
+-- are written one after the other.
 CREATE TABLE ports (
     id TEXT PRIMARY KEY,
     revision BIGINT NOT NULL,
     project TEXT REFERENCES projects (id),
     vm TEXT,
     device BIGINT,
-    vif TEXT UNIQUE,
+    vif TEXT,
     -- JSON arrays: addresses; objects of mac (or null) and net.
     addresses TEXT NOT NULL,
     pairs TEXT NOT NULL,
-    security TEXT NOT NULL,
-    UNIQUE (vm, device)
+    security TEXT NOT NULL
 );
 
 CREATE TABLE port_groups (

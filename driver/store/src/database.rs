@@ -1,6 +1,7 @@
 //! The database: one connection, SQLite or PostgreSQL, the same statements for both.
 
 mod load;
+mod rows;
 mod save;
 
 use std::sync::LazyLock;
@@ -107,6 +108,11 @@ impl Database {
             .await?;
         positive("meta", generation)
     }
+}
+
+/// SQL has no unsigned numbers; a generation never gets there.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 fn positive(table: &'static str, value: i64) -> Result<u64, DatabaseError> {

@@ -138,6 +138,9 @@ pub enum Entity {
     Adoption,
 }
 
+/// The id of the one [`Entity::Adoption`].
+pub(crate) const ADOPTED: &str = "store";
+
 /// The identity of an [`Entity`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the variants of Entity")]
@@ -201,7 +204,7 @@ impl Key {
         }
     }
 
-    /// Its id; empty for the adoption.
+    /// Its id.
     #[must_use]
     pub fn id(&self) -> &str {
         match self {
@@ -211,7 +214,7 @@ impl Key {
             Self::Set(id) => id.as_str(),
             Self::Port(id) => id.as_str(),
             Self::GuardedNetwork(name) => name,
-            Self::Adoption => "",
+            Self::Adoption => ADOPTED,
         }
     }
 }

@@ -21,8 +21,8 @@ pub struct State {
     rows: [OrdMap<Key, Arc<Row>>; Kind::COUNT],
     /// Who refers to a row: whatever [`Entity::references`] says.
     users: OrdMap<Key, OrdSet<Key>>,
-    /// Rules by group.
-    rules: OrdMap<GroupId, OrdSet<RuleId>>,
+    /// Rules by group: the same rows.
+    rules: OrdMap<GroupId, OrdMap<RuleId, Arc<Row>>>,
     contents: OrdMap<Content, RuleId>,
     targets: OrdMap<PortTarget, PortId>,
 }
@@ -68,8 +68,7 @@ impl State {
 
     /// The rules of a group, by id.
     pub fn rules_of(&self, group: &GroupId) -> impl Iterator<Item = &Arc<Row>> {
-        let ids = self.rules.get(group).into_iter().flatten();
-        ids.filter_map(|id| self.row(&Key::Rule(id.clone())))
+        self.rules.get(group).into_iter().flatten().map(|(_, row)| row)
     }
 
     /// Who refers to this row, its own rules and a project's groups included.
@@ -100,7 +99,7 @@ impl State {
         }
         match &row.entity {
             Entity::Rule(rule) => {
-                self.rules.entry(rule.group.clone()).or_default().insert(rule.rule.id.clone());
+                self.rules.entry(rule.group.clone()).or_default().insert(rule.rule.id.clone(), row.clone());
                 self.contents.insert(content(rule), rule.rule.id.clone());
             }
             Entity::Port(Port { id, target, .. }) => {
@@ -115,11 +114,21 @@ impl State {
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Arc<Row>> {
         let row = self.rows[key.kind() as usize].remove(key)?;
         for used in row.entity.references() {
-            without(&mut self.users, &used, key);
+            if let Some(users) = self.users.get_mut(&used) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.users.remove(&used);
+                }
+            }
         }
         match &row.entity {
             Entity::Rule(rule) => {
-                without(&mut self.rules, &rule.group, &rule.rule.id);
+                if let Some(rules) = self.rules.get_mut(&rule.group) {
+                    rules.remove(&rule.rule.id);
+                    if rules.is_empty() {
+                        self.rules.remove(&rule.group);
+                    }
+                }
                 self.contents.remove(&content(rule));
             }
             Entity::Port(Port { target, .. }) => {
@@ -134,13 +143,4 @@ impl State {
 fn content(GroupRule { group, rule }: &GroupRule) -> Content {
     let Rule { id: _, direction, family, service, remote, description: _ } = rule;
     (group.clone(), *direction, *family, *service, remote.clone())
-}
-
-/// Takes `value` out of the set of `key`, and the set when nothing is left.
-fn without<K: Ord + Clone, V: Ord + Clone>(sets: &mut OrdMap<K, OrdSet<V>>, key: &K, value: &V) {
-    let Some(set) = sets.get_mut(key) else { return };
-    set.remove(value);
-    if set.is_empty() {
-        sets.remove(key);
-    }
 }

@@ -1,16 +1,34 @@
 //! Writing: a batch of transactions, each with its own generation, in one database transaction.
+//!
+//! Of a row that a batch changes several times only the last form is written. First come rows, in an order in which nothing
+//! refers to what is not there yet, then removals in the opposite order; many rows to a statement, since a statement costs
+//! more than a row.
 
-use serde_json::json;
-use sqlx::any::{Any, AnyArguments};
-use sqlx::query::Query;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use sqlx::{AnyConnection, Connection};
 
-use super::{Database, DatabaseError};
+use super::rows::{AUDIT, PORT_GROUPS, Table, Value, table, values};
+use super::{Database, DatabaseError, signed};
 use crate::audit::{By, to_json};
-use crate::convert::{PairJson, RuleColumns, security_word};
-use crate::model::{Entity, Key, OnRuleRemoval, Port, PortTarget, Row};
+use crate::model::{Entity, Key, Kind, Row};
 use crate::state::Change;
-use ruleset::model::Action;
+
+/// Nothing refers to a kind further down.
+const ORDER: [Kind; Kind::COUNT] = [
+    Kind::Project,
+    Kind::Group,
+    Kind::Set,
+    Kind::Rule,
+    Kind::ProviderRule,
+    Kind::Port,
+    Kind::GuardedNetwork,
+    Kind::Adoption,
+];
+
+/// Rows of one statement: few different numbers, so that statements are prepared once.
+const CHUNKS: [usize; 4] = [64, 16, 4, 1];
 
 /// A transaction that was checked, with what it changes.
 #[derive(Debug)]
@@ -58,217 +76,106 @@ impl Database {
         if claimed.rows_affected() != 1 {
             return Err(CommitError::Overtaken);
         }
-        for one in batch {
-            for (seq, change) in one.changes.iter().enumerate() {
-                match &change.after {
-                    Some(row) => put(row, &mut transaction).await?,
-                    None => delete(&change.key, &mut transaction).await?,
-                }
-                audit(one, seq, change, writer, &mut transaction).await?;
-            }
+        let mut rows: BTreeMap<Kind, BTreeMap<&Key, Option<&Arc<Row>>>> = BTreeMap::new();
+        for change in batch.iter().flat_map(|one| &one.changes) {
+            rows.entry(change.key.kind()).or_default().insert(&change.key, change.after.as_ref());
         }
+        for kind in ORDER {
+            let put = rows.get(&kind).into_iter().flatten().filter_map(|(_, row)| *row);
+            write(kind, &put.map(AsRef::as_ref).collect::<Vec<_>>(), &mut transaction).await?;
+        }
+        for kind in ORDER.into_iter().rev() {
+            let gone = rows.get(&kind).into_iter().flatten().filter(|(_, row)| row.is_none());
+            remove(kind, &gone.map(|(key, _)| key.id()).collect::<Vec<_>>(), &mut transaction).await?;
+        }
+        insert(
+            &AUDIT,
+            &batch.iter().flat_map(|one| audit(one, writer)).collect::<Vec<_>>(),
+            &mut transaction,
+        )
+        .await?;
         transaction.commit().await.map_err(|error| CommitError::Unknown(error.into()))
     }
 }
 
-/// SQL has no unsigned numbers; a generation never gets there.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+/// Puts rows in, each in place of the one of the same id.
+async fn write(kind: Kind, rows: &[&Row], connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    insert(table(kind), &rows.iter().map(|row| values(row)).collect::<Vec<_>>(), connection).await?;
+    if kind != Kind::Port {
+        return Ok(());
+    }
+    let ports = rows.iter().filter_map(|row| match &row.entity {
+        Entity::Port(port) => Some(port),
+        _ => None,
+    });
+    let ids: Vec<&str> = ports.clone().map(|port| port.id.as_str()).collect();
+    delete(&PORT_GROUPS, &ids, connection).await?;
+    let groups = ports
+        .flat_map(|port| port.groups.iter().map(|group| vec![Value::text(&port.id), Value::text(group)]));
+    insert(&PORT_GROUPS, &groups.collect::<Vec<_>>(), connection).await
 }
 
-async fn audit(
-    transaction: &Transaction,
-    seq: usize,
-    change: &Change,
-    writer: &str,
+async fn remove(kind: Kind, ids: &[&str], connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    if kind == Kind::Port {
+        delete(&PORT_GROUPS, ids, connection).await?;
+    }
+    delete(table(kind), ids, connection).await
+}
+
+async fn insert(
+    table: &Table,
+    rows: &[Vec<Value>],
     connection: &mut AnyConnection,
 ) -> Result<(), sqlx::Error> {
-    let json = |row: &Option<std::sync::Arc<Row>>| row.as_ref().map(|row| to_json(&row.entity).to_string());
-    sqlx::query(
-        "INSERT INTO audit (generation, seq, at, actor, origin, writer, kind, id, before_value, after_value) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-    )
-    .bind(signed(transaction.generation))
-    .bind(i64::try_from(seq).unwrap_or(i64::MAX))
-    .bind(transaction.at)
-    .bind(transaction.by.actor.clone())
-    .bind(transaction.by.origin.clone())
-    .bind(writer.to_owned())
-    .bind(change.key.kind().name())
-    .bind(change.key.id().to_owned())
-    .bind(json(&change.before))
-    .bind(json(&change.after))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn put(row: &Row, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    let revision = signed(row.revision);
-    let query = match &row.entity {
-        Entity::Project(p) => sqlx::query(
-            "INSERT INTO projects (id, revision, name, description, default_group) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, name = excluded.name, \
-             description = excluded.description",
-        )
-        .bind(p.id.to_string())
-        .bind(revision)
-        .bind(p.name.clone())
-        .bind(p.description.clone())
-        .bind(p.default_group.to_string()),
-        Entity::Group(g) => sqlx::query(
-            "INSERT INTO groups (id, revision, project, name, description, on_rule_removal) \
-             VALUES ($1, $2, $3, $4, $5, $6) \
-             ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, name = excluded.name, \
-             description = excluded.description, on_rule_removal = excluded.on_rule_removal",
-        )
-        .bind(g.id.to_string())
-        .bind(revision)
-        .bind(g.project.as_ref().map(ToString::to_string))
-        .bind(g.name.clone())
-        .bind(g.description.clone())
-        .bind(match g.on_rule_removal {
-            OnRuleRemoval::Cut => "cut",
-            OnRuleRemoval::Keep => "keep",
-        }),
-        Entity::Set(s) => sqlx::query(
-            "INSERT INTO sets (id, revision, project, name, description, addresses) VALUES ($1, $2, $3, $4, $5, $6) \
-             ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, project = excluded.project, \
-             name = excluded.name, description = excluded.description, addresses = excluded.addresses",
-        )
-        .bind(s.id.to_string())
-        .bind(revision)
-        .bind(s.project.as_ref().map(ToString::to_string))
-        .bind(s.name.clone())
-        .bind(s.description.clone())
-        .bind(json!(s.addresses).to_string()),
-        Entity::Rule(r) => {
-            let query = sqlx::query(
-                "INSERT INTO rules (direction, ethertype, protocol, port_first, port_last, icmp_type, icmp_code, \
-                 remote, remote_prefix, remote_group, remote_set, description, id, revision, group_id) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-                 ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, direction = excluded.direction, \
-                 ethertype = excluded.ethertype, protocol = excluded.protocol, port_first = excluded.port_first, \
-                 port_last = excluded.port_last, icmp_type = excluded.icmp_type, icmp_code = excluded.icmp_code, \
-                 remote = excluded.remote, remote_prefix = excluded.remote_prefix, \
-                 remote_group = excluded.remote_group, remote_set = excluded.remote_set, \
-                 description = excluded.description",
-            );
-            bind_rule(query, RuleColumns::new(&r.rule))
-                .bind(r.rule.id.to_string())
-                .bind(revision)
-                .bind(r.group.to_string())
+    let mut rows = rows;
+    for chunk in CHUNKS {
+        while rows.len() >= chunk {
+            let (now, later) = rows.split_at(chunk);
+            rows = later;
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(table.insert(chunk)));
+            for value in now.iter().flatten() {
+                query = match value.clone() {
+                    Value::Text(text) => query.bind(text),
+                    Value::Number(number) => query.bind(number),
+                };
+            }
+            query.execute(&mut *connection).await?;
         }
-        Entity::ProviderRule(p) => {
-            let query = sqlx::query(
-                "INSERT INTO provider_rules (direction, ethertype, protocol, port_first, port_last, icmp_type, \
-                 icmp_code, remote, remote_prefix, remote_group, remote_set, description, id, revision, position, \
-                 action) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
-                 ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, direction = excluded.direction, \
-                 ethertype = excluded.ethertype, protocol = excluded.protocol, port_first = excluded.port_first, \
-                 port_last = excluded.port_last, icmp_type = excluded.icmp_type, icmp_code = excluded.icmp_code, \
-                 remote = excluded.remote, remote_prefix = excluded.remote_prefix, \
-                 remote_group = excluded.remote_group, remote_set = excluded.remote_set, \
-                 description = excluded.description, position = excluded.position, action = excluded.action",
-            );
-            bind_rule(query, RuleColumns::new(&p.rule))
-                .bind(p.rule.id.to_string())
-                .bind(revision)
-                .bind(i64::from(p.position))
-                .bind(match p.action {
-                    Action::Allow => "allow",
-                    Action::Deny => "deny",
-                })
-        }
-        Entity::Port(port) => return put_port(port, revision, connection).await,
-        Entity::GuardedNetwork(name) => {
-            sqlx::query("INSERT INTO guarded_networks (name, revision) VALUES ($1, $2)")
-                .bind(name.clone())
-                .bind(revision)
-        }
-        Entity::Adoption => {
-            sqlx::query("INSERT INTO adoption (id, revision) VALUES (1, $1)").bind(revision)
-        }
-    };
-    query.execute(connection).await?;
-    Ok(())
-}
-
-type AnyQuery<'q> = Query<'q, Any, AnyArguments>;
-
-fn bind_rule<'q>(query: AnyQuery<'q>, columns: RuleColumns) -> AnyQuery<'q> {
-    query
-        .bind(columns.direction)
-        .bind(columns.ethertype)
-        .bind(columns.protocol)
-        .bind(columns.port_first)
-        .bind(columns.port_last)
-        .bind(columns.icmp_type)
-        .bind(columns.icmp_code)
-        .bind(columns.remote)
-        .bind(columns.remote_prefix)
-        .bind(columns.remote_group)
-        .bind(columns.remote_set)
-        .bind(columns.description)
-}
-
-async fn put_port(port: &Port, revision: i64, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    let Port { id, project, target, addresses, pairs, groups, security } = port;
-    let (vm, device, vif) = match target {
-        PortTarget::Device { vm, device } => (Some(vm.clone()), Some(i64::from(*device)), None),
-        PortTarget::Vif(vif) => (None, None, Some(vif.to_string())),
-    };
-    let pairs: Vec<PairJson> = pairs.iter().map(Into::into).collect();
-    sqlx::query(
-        "INSERT INTO ports (id, revision, project, vm, device, vif, addresses, pairs, security) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-         ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, project = excluded.project, vm = excluded.vm, \
-         device = excluded.device, vif = excluded.vif, addresses = excluded.addresses, pairs = excluded.pairs, \
-         security = excluded.security",
-    )
-    .bind(id.to_string())
-    .bind(revision)
-    .bind(project.as_ref().map(ToString::to_string))
-    .bind(vm)
-    .bind(device)
-    .bind(vif)
-    .bind(json!(addresses).to_string())
-    .bind(json!(pairs).to_string())
-    .bind(security_word(*security))
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query("DELETE FROM port_groups WHERE port_id = $1")
-        .bind(id.to_string())
-        .execute(&mut *connection)
-        .await?;
-    for group in groups {
-        sqlx::query("INSERT INTO port_groups (port_id, group_id) VALUES ($1, $2)")
-            .bind(id.to_string())
-            .bind(group.to_string())
-            .execute(&mut *connection)
-            .await?;
     }
     Ok(())
 }
 
-async fn delete(key: &Key, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    let statement = match key {
-        Key::Project(_) => "DELETE FROM projects WHERE id = $1",
-        Key::Group(_) => "DELETE FROM groups WHERE id = $1",
-        Key::Rule(_) => "DELETE FROM rules WHERE id = $1",
-        Key::Set(_) => "DELETE FROM sets WHERE id = $1",
-        Key::Port(_) => {
-            sqlx::query("DELETE FROM port_groups WHERE port_id = $1")
-                .bind(key.id().to_owned())
-                .execute(&mut *connection)
-                .await?;
-            "DELETE FROM ports WHERE id = $1"
+async fn delete(table: &Table, ids: &[&str], connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let mut ids = ids;
+    for chunk in CHUNKS {
+        while ids.len() >= chunk {
+            let (now, later) = ids.split_at(chunk);
+            ids = later;
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(table.delete(chunk)));
+            for id in now {
+                query = query.bind((*id).to_owned());
+            }
+            query.execute(&mut *connection).await?;
         }
-        Key::ProviderRule(_) => "DELETE FROM provider_rules WHERE id = $1",
-        Key::GuardedNetwork(_) => "DELETE FROM guarded_networks WHERE name = $1",
-        // Nothing takes an adoption back; the parameter is the empty text.
-        Key::Adoption => "DELETE FROM adoption WHERE $1 = ''",
-    };
-    sqlx::query(statement).bind(key.id().to_owned()).execute(connection).await?;
+    }
     Ok(())
+}
+
+fn audit(transaction: &Transaction, writer: &str) -> impl Iterator<Item = Vec<Value>> {
+    let Transaction { generation, changes, by, at } = transaction;
+    let json = |row: &Option<Arc<Row>>| Value::Text(row.as_ref().map(|row| to_json(&row.entity).to_string()));
+    changes.iter().enumerate().map(move |(seq, change)| {
+        vec![
+            Value::number(*generation),
+            Value::Number(i64::try_from(seq).ok()),
+            Value::Number(Some(*at)),
+            Value::text(&by.actor),
+            Value::text(&by.origin),
+            Value::text(writer),
+            Value::text(change.key.kind().name()),
+            Value::text(change.key.id()),
+            json(&change.before),
+            json(&change.after),
+        ]
+    })
 }
