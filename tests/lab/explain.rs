@@ -1,11 +1,11 @@
 //! `explain`: what it says is what the packets do.
 
 use anyhow::{Context, Result, ensure};
-use e2e::lab::Lab;
+use e2e::lab::{Backend, Lab};
 use e2e::scenario::pool;
 use serde_json::Value;
 
-use crate::on_both;
+use crate::on_each;
 
 /// The answer for IPv4.
 fn ipv4(lab: &Lab, from: &str, to: &str, packet: &str) -> Result<Value> {
@@ -14,10 +14,10 @@ fn ipv4(lab: &Lab, from: &str, to: &str, packet: &str) -> Result<Value> {
     answers.iter().find(|a| a["family"] == "ipv4").cloned().context("no answer for IPv4")
 }
 
-on_both! {
+on_each! {
     /// Allowed by which rule of which group, refused by which side; and the installed chains say the same.
-    fn it_names_the_rule_and_the_side(iptables) {
-        let lab = pool(iptables).start()?;
+    fn it_names_the_rule_and_the_side(backend) {
+        let lab = pool(backend).start()?;
         lab.apply()?.success()?;
         for (from, to, packet, allowed, side, group, rule) in [
             ("web1", "db", "tcp/5432", true, "ingress", Some("db"), Some("rule-1-ipv4")),
@@ -41,12 +41,17 @@ on_both! {
     }
 
     /// A rule put in by hand is found out, and so is one taken away; the exit code says so.
-    fn it_notices_that_the_host_says_otherwise(iptables) {
-        let lab = pool(iptables).start()?;
+    fn it_notices_that_the_host_says_otherwise(backend) {
+        let lab = pool(backend).start()?;
         lab.apply()?.success()?;
         let vif = lab.vif_names("db")?.first().context("db has no VIF")?.clone();
-        let rule = format!("*filter\n-I dwb-i-{vif} 1 -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n");
-        lab.iptables_restore("host1", e2e::station::Family::V4, &rule)?;
+        if backend == Backend::OpenVSwitch {
+            let flow = "cookie=0x4457427200000001,table=72,priority=60000,tcp,tp_dst=22,actions=resubmit(,77)";
+            lab.ovs_ofctl("host1", &["-O", "OpenFlow13", "add-flow", "xenbr0", flow], b"")?;
+        } else {
+            let rule = format!("*filter\n-I dwb-i-{vif} 1 -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n");
+            lab.iptables_restore("host1", e2e::station::Family::V4, &rule)?;
+        }
         let run = lab.explain("web1", "db", "tcp/22")?;
         ensure!(run.status.code() == Some(1), "{run:?}");
         let answer = ipv4(&lab, "web1", "db", "tcp/22")?;
@@ -56,8 +61,8 @@ on_both! {
     }
 
     /// Who is not there is said, not guessed.
-    fn it_says_who_is_unknown(iptables) {
-        let lab = pool(iptables).start()?;
+    fn it_says_who_is_unknown(backend) {
+        let lab = pool(backend).start()?;
         for (from, to, words) in [
             ("nobody", "web1", "no VM of this name"),
             ("web1#7", "db", "no VIF of this device"),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use drawbridge_wire::xmlrpc::Value;
 use e2e::flow::Flow;
 use e2e::frame::ip::{Path, TCP, UDP, flag};
 use e2e::frame::{ARP, Mac, arp_request, dhcp, ether_type, nd, source};
-use e2e::lab::{Backend, Builder, Guest, Lab, OUTSIDE, ipv4, ipv6, mac};
+use e2e::lab::{Backend, Builder, Guest, Lab, NetworkBackend, OUTSIDE, ipv4, ipv6, mac};
 use e2e::probe::{Expectation, check};
 use e2e::scenario::{POLICY, dom0_boots, expectations, pool};
 use e2e::station::{Family, Station};
@@ -62,7 +63,7 @@ on_each! {
         lab.start("web1", false)?;
         check(closed(&lab.guest("web1")?, outside));
         lab.hook("create", "web1")?.success()?;
-        check([outside.tcp(&lab.guest("web1")?, 80, Family::V4).passes()]);
+        check(served(&lab, "web1")?);
     }
 
     /// A guest that nobody announced is silent from its first instant, whatever it says: its VIF is off the bridge.
@@ -86,7 +87,9 @@ on_each! {
         let down = lab.domain("late")?.command("ip", &["link", "set", "eth0", "down"], b"")?;
         ensure!(down.status.success(), "{down:?}");
         let heard = heard_from(&lab, "late", |lab| lab.guest_reboots("late"))?;
-        ensure!(!heard.is_empty(), "the guest was not on the bridge: the test shows nothing");
+        // On an Open vSwitch bridge whose networks are all guarded nobody who is not known says anything.
+        let silent = backend == Backend::OpenVSwitch;
+        ensure!(heard.is_empty() == silent, "the guest was not on the bridge, or was heard: {heard:02x?}");
         assert_harmless(backend, &heard)?;
         check(closed(&lab.guest("late")?, lab.outside()));
         lab.hook("reboot", "late")?.success()?;
@@ -108,7 +111,8 @@ on_each! {
                 ensure!(lab.vif("late", 0)?.1.locking_mode == LockingMode::NetworkDefault);
             }
             let heard = heard_from(&lab, "late", |lab| lab.resume("late", false))?;
-            ensure!(heard.is_empty() == announced, "announced {announced}: {heard:02x?}");
+            let silent = announced || backend == Backend::OpenVSwitch;
+            ensure!(heard.is_empty() == silent, "announced {announced}: {heard:02x?}");
             assert_harmless(backend, &heard)?;
             lab.hook("resume", "late")?.success()?;
             check(served(&lab, "late")?);
@@ -224,6 +228,37 @@ on_both! {
     }
 }
 
+/// A host's back end is changed: its guests are started on another switch than the one they were locked for, and nobody
+/// has given it rules. Neither way is open. (The host is another one of the pool; XAPI's records of the VIF are what a
+/// change leaves.)
+#[test]
+fn a_changed_back_end_opens_nothing() -> Result<()> {
+    for (old, new) in [("host1", "host2"), ("host2", "host1")] {
+        let lab = with_late(Backend::OpenVSwitch).switch_of("host1", NetworkBackend::Bridge).start()?;
+        let start_on = |host: &str, paused: bool| -> Result<()> {
+            let found = lab.xapi("host.get_by_name_label", vec![host.into()])?;
+            let Value::Array(hosts) = found else { anyhow::bail!("{found:?}") };
+            let (vm, _) = lab.vm("late")?;
+            let host = hosts.into_iter().next().context("no such host")?;
+            lab.xapi("VM.start_on", vec![(&vm).into(), host, paused.into(), false.into()]).map(drop)
+        };
+        lab.apply()?.success()?;
+        start_on(old, true)?;
+        lab.hook("create", "late")?.success()?;
+        lab.unpause("late")?;
+        check(served(&lab, "late")?);
+        // The power goes: no hook.
+        lab.hard_shutdown("late")?;
+        let backend = if new == "host1" { Backend::Nft } else { Backend::OpenVSwitch };
+        let heard = heard_from(&lab, "late", |_| start_on(new, false))?;
+        assert_harmless(backend, &heard)?;
+        check(closed(&lab.guest("late")?, lab.outside()));
+        lab.hook("create", "late")?.success()?;
+        check(served(&lab, "late")?);
+    }
+    Ok(())
+}
+
 /// The scenario on a guarded network, with a web server that is not started yet.
 fn with_late(backend: Backend) -> Builder {
     let port = "[[port]]\nvm = \"late\"\ndevice = 0\ngroups = [\"web\"]\naddresses = [\"10.20.0.16\", \"fd20::10\"]\n";
@@ -243,6 +278,8 @@ fn number(guest: &str) -> u8 {
 
 /// What a member of `web` may do.
 fn served(lab: &Lab, guest: &str) -> Result<Vec<Expectation>> {
+    // Who asked for an address in vain a moment ago believes for seconds that nobody has it.
+    lab.forget_neighbours(guest)?;
     let (guest, outside) = (lab.guest(guest)?, lab.outside());
     let both = Family::BOTH.into_iter();
     Ok(both

@@ -21,7 +21,7 @@ use drawbridge::intake::inventory::Inventory;
 use drawbridge::intake::policy_file::PolicyFile;
 use drawbridge::run::Pool;
 use e2e::frame::{arp_request, ether_type};
-use e2e::lab::{Lab, ipv4};
+use e2e::lab::{Backend, Lab, ipv4};
 use ruleset::model::{Direction, Family, Protocol};
 use ruleset::packet::{Packet, Payload, Transport};
 use ruleset::resolve::HostPolicy;
@@ -145,6 +145,7 @@ impl Replay<'_> {
         let deadline = Instant::now() + PATIENCE;
         let mut missing: BTreeSet<(usize, usize)> = (0..places.len())
             .flat_map(|from| self.site.others(from).map(move |(to, _)| (from, to)))
+            .filter(|(from, to)| ![from, to].into_iter().any(|at| self.site.is_off(&places[*at])))
             .collect();
         while !missing.is_empty() {
             ensure!(Instant::now() < deadline, "the bridges do not carry ARP: {missing:?}");
@@ -171,16 +172,17 @@ impl Replay<'_> {
             let source_port = u16::try_from(20_000 + used.len())?;
             let draft = traffic::draft(r, &self.site, source_port);
             let network = self.site.places[draft.from].network;
-            if let Some(tuple) = tuple(network, &draft.packet) {
+            if let Some(tuple) = self.tuple(network, &draft.packet) {
                 let (network, source, destination, protocol, from, to) = tuple;
-                // It would answer an earlier packet of other ports than these.
-                if source == destination || used.contains(&(network, destination, source, protocol, to, from))
-                {
+                // It would answer an earlier packet of other ports than these, or belong to it.
+                let again = used.contains(&tuple) && (from, to) == (0, 0);
+                let answers = used.contains(&(network, destination, source, protocol, to, from));
+                if source == destination || answers || again {
                     continue;
                 }
                 used.insert(tuple);
             }
-            let state = first(&draft.packet, draft.shape);
+            let state = first(&draft.packet, draft.shape, self.site.backend);
             if let Some(passed) = self.plan(draft, None, |_| state)? {
                 answerable.push((self.sent.len() - 1, passed));
             }
@@ -191,6 +193,24 @@ impl Replay<'_> {
             self.answer(r, index, &passed)?;
         }
         self.send(first_answer)
+    }
+
+    /// What connection tracking makes of a packet whose flow others may share; ICMP has numbers of its own.
+    fn tuple(&self, network: u8, packet: &Packet) -> Option<Tuple> {
+        let (source, destination) = packet.addresses()?;
+        // Kernels that do not know DCCP's ports know it as a protocol without; a switch in user space all but these.
+        let has_ports = |protocol| match self.site.backend {
+            Backend::Nft | Backend::Legacy => protocol != Protocol::DCCP,
+            Backend::OpenVSwitch => [Protocol::TCP, Protocol::UDP].contains(&protocol),
+        };
+        let (from, to) = match *packet.transport()? {
+            Transport::Ports { protocol, source, destination } if has_ports(protocol) => {
+                (source, destination)
+            }
+            Transport::Icmp { .. } | Transport::Fragment(_) => return None,
+            Transport::Ports { .. } | Transport::Other(_) => (0, 0),
+        };
+        Some((network, source, destination, packet.protocol()?.0, from, to))
     }
 
     /// Takes a packet into the batch. Answers the hosts that let it pass, if it is for one receiver alone.
@@ -208,7 +228,7 @@ impl Replay<'_> {
         let mut passed = BTreeSet::new();
         for (to, receiver) in &receivers {
             let steps = self.site.way(sender, receiver, &draft.packet, &tracked);
-            if !self.site.is_enforceable(sender, receiver, &draft.packet, &steps) {
+            if !self.site.is_enforceable(sender, receiver, &draft, &steps) {
                 continue;
             }
             passed.extend(steps.iter().filter(|step| step.passage.passes()).map(|step| step.host));
@@ -349,20 +369,6 @@ impl Replay<'_> {
 fn is_of(bytes: &[u8], sent: &Sent) -> bool {
     let exact = sent.draft.shape != Shape::Fragmented && ether_type(&sent.frames[0]) != Some(0x8100);
     if exact { bytes == sent.frames[0] } else { bytes[..12] == sent.frames[0][..12] }
-}
-
-/// What connection tracking makes of a packet whose flow others may share; ICMP has numbers of its own.
-fn tuple(network: u8, packet: &Packet) -> Option<Tuple> {
-    let (source, destination) = packet.addresses()?;
-    let (from, to) = match *packet.transport()? {
-        // Kernels that do not know DCCP's ports know it as a protocol without.
-        Transport::Ports { protocol, source, destination } if protocol != Protocol::DCCP => {
-            (source, destination)
-        }
-        Transport::Icmp { .. } | Transport::Fragment(_) => return None,
-        Transport::Ports { .. } | Transport::Other(_) => (0, 0),
-    };
-    Some((network, source, destination, packet.protocol()?.0, from, to))
 }
 
 /// The steps' numbers in docs/security.md, and in words.

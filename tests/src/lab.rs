@@ -156,6 +156,21 @@ impl Lab {
         Ok(station)
     }
 
+    /// Lets a guest and the machines outside the pool forget whom they asked for an address in vain.
+    ///
+    /// # Errors
+    /// No such guest, or the system refused.
+    pub fn forget_neighbours(&self, guest: &str) -> Result<()> {
+        let forget = |ns: &NsHandle| -> Result<()> {
+            let output = ns.command("ip", &["neighbour", "flush", "all"], b"")?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Ok(())
+        };
+        forget(&*self.domain(guest)?)?;
+        let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        stations.iter().try_for_each(|station| forget(station))
+    }
+
     /// A host's dom0.
     ///
     /// # Errors

@@ -7,12 +7,18 @@ use e2e::lab::{Backend, Builder, Guest, Lab, OUTSIDE};
 use e2e::station::Station;
 use e2e::tap::Tap;
 use ruleset::ids::Mac;
-use ruleset::model::{Direction, Protocol};
+use ruleset::model::{Direction, Family, PortSecurity, Protocol};
 use ruleset::packet::{Packet, Payload, Transport};
 use ruleset::resolve::HostPolicy;
 use ruleset::verdict::{Connection, Endpoint, Hop, Passage, Reason, verdict};
 
-/// Guests: name, host, number, network. `plain` and `stray` are no ports of the policy; network 1 is guarded.
+use super::traffic::Draft;
+use super::wire::Shape;
+
+/// The guarded network.
+const GUARDED: u8 = 1;
+
+/// Guests: name, host, number, network. `plain` and `stray` are no ports of the policy.
 const GUESTS: [(&str, &str, u8, u8); 8] = [
     ("a", "host1", 11, 0),
     ("b", "host1", 12, 0),
@@ -100,6 +106,13 @@ impl<'a> Site<'a> {
         Some(attachment.map_or(Endpoint::OtherVif, |attachment| Endpoint::Port(&attachment.port)))
     }
 
+    /// Whether not even ARP passes a place: a VIF without rules on a guarded network, where flows see to it.
+    pub(super) fn is_off(&self, place: &Place) -> bool {
+        self.backend == Backend::OpenVSwitch
+            && place.network == GUARDED
+            && matches!(self.endpoint(place), Some(Endpoint::OtherVif))
+    }
+
     /// The hosts' verdicts on the way, up to the first that drops. `tracked` is what each host's connection tracking
     /// says.
     pub(super) fn way(
@@ -131,52 +144,99 @@ impl<'a> Site<'a> {
     }
 
     /// Whether the back end can hold what the verdict says: see "Who enforces what" in docs/security.md.
-    pub(super) fn is_enforceable(
+    pub(super) fn is_enforceable(&self, from: &Place, to: &Place, draft: &Draft, steps: &[Step<'_>]) -> bool {
+        let stop = steps.last().filter(|step| !step.passage.passes()).map(|step| &step.passage);
+        match self.backend {
+            Backend::OpenVSwitch => self.is_enforceable_by_flows(from, to, draft, stop),
+            Backend::Nft | Backend::Legacy => self.is_enforceable_by_chains(from, to, &draft.packet, stop),
+        }
+    }
+
+    fn is_enforceable_by_chains(
         &self,
         from: &Place,
         to: &Place,
         packet: &Packet,
-        steps: &[Step<'_>],
+        stop: Option<&Passage<'_>>,
     ) -> bool {
         // AH in IPv6: iptables-legacy looks behind it as the verdict does, nftables takes it for the protocol.
         let behind_ah = matches!(&packet.payload, Payload::Ipv6(ip) if ip.extensions.contains(&51));
         if behind_ah && self.backend == Backend::Nft {
             return false;
         }
-        let Some(last) = steps.last().filter(|step| !step.passage.passes()) else {
-            // Nobody drops it. Connection tracking does, on every bridge, when a fragment's datagram never becomes whole.
+        let Some(stop) = stop else {
+            // Nobody drops it. Connection tracking does, on every bridge, when a fragment's datagram never becomes whole; and
+            // it takes UDP-Lite for damaged where it knows it at all, for it expects the checksum of UDP.
             let fragment = matches!(packet.transport(), Some(Transport::Fragment(_)));
-            return !fragment && packet.protocol().is_none_or(|protocol| self.is_tracked(protocol));
+            return !fragment && packet.protocol() != Some(Protocol::UDPLITE);
         };
         match packet.payload {
             Payload::Ipv4(_) | Payload::Ipv6(_) => true,
-            Payload::Arp(_) | Payload::Other(_) if self.backend == Backend::OpenVSwitch => true,
             // XAPI's locking alone, of what a locked VIF sends; between two locked VIFs of one host the chain that was
             // made first decides.
             Payload::Arp(_) | Payload::Other(_) => {
                 let by_sender = matches!(
-                    last.passage,
-                    Passage::Stops { side: Direction::Egress, reason } if reason != Reason::UnknownVif
+                    stop,
+                    Passage::Stops { side: Direction::Egress, reason } if *reason != Reason::UnknownVif
                 );
                 by_sender && self.is_locked(from) && !(self.is_locked(to) && from.host == to.host)
             }
         }
     }
 
-    /// Whether connection tracking knows a protocol: it takes the others for invalid.
-    fn is_tracked(&self, protocol: Protocol) -> bool {
-        match self.backend {
-            // Of UDP-Lite the kernel expects the checksum of UDP.
-            Backend::Nft | Backend::Legacy => protocol != Protocol::UDPLITE,
-            // That of a switch in user space, as the Lab's are, knows these; the kernel's, which dom0 has, all others too.
-            Backend::OpenVSwitch => {
-                [Protocol::TCP, Protocol::UDP, Protocol::ICMP, Protocol::ICMPV6].contains(&protocol)
-            }
+    fn is_enforceable_by_flows(
+        &self,
+        from: &Place,
+        to: &Place,
+        draft: &Draft,
+        stop: Option<&Passage<'_>>,
+    ) -> bool {
+        let packet = &draft.packet;
+        // Flows cannot match the ports of these: no rule that names them has any effect.
+        if packet.protocol().is_some_and(|it| [Protocol::DCCP, Protocol::UDPLITE].contains(&it)) {
+            return false;
         }
+        // Redirects, which no guest may send, go past the switch's connection tracking as all neighbour discovery does; to a
+        // guest they are a matter of its rules.
+        if matches!(packet.transport(), Some(Transport::Icmp { kind: 137, .. }))
+            && packet.family() == Some(Family::Ipv6)
+        {
+            return matches!(stop, Some(Passage::Stops { side: Direction::Egress, .. }));
+        }
+        let is_many = packet.destination.0[0] & 1 == 1;
+        let flooded = !is_many && packet.destination != to.mac();
+        let Some(stop) = stop else {
+            // A switch that knows everybody's MAC need not bring a frame to those it is not for.
+            return !flooded
+                && draft.shape != Shape::Fragmented
+                && packet.transport().is_none_or(is_understood_in_user_space);
+        };
+        let by_receiver = matches!(stop, Passage::Stops { side: Direction::Ingress, .. });
+        let unfiltered = match self.endpoint(from) {
+            Some(Endpoint::Port(port)) => port.security == PortSecurity::Off,
+            Some(Endpoint::OtherVif | Endpoint::Elsewhere) => from.host == to.host,
+            None => false,
+        };
+        let tagged = matches!(packet.payload, Payload::Other(0x8100));
+        !by_receiver || !(tagged || flooded && unfiltered && from.host == to.host)
     }
 
     fn is_locked(&self, place: &Place) -> bool {
         let Some(Endpoint::Port(port)) = self.endpoint(place) else { return false };
         matches!(drawbridge::locking::wanted(port), drawbridge::locking::Locking::Locked { .. })
+    }
+}
+
+/// Whether a switch in user space, as the Lab's are, knows what to make of a packet: others its connection tracking takes
+/// for invalid. The kernel's, which dom0 has, knows port 0 and puts fragments together.
+fn is_understood_in_user_space(transport: &Transport) -> bool {
+    match *transport {
+        Transport::Ports { protocol: Protocol::TCP | Protocol::UDP, source, destination } => {
+            source != 0 && destination != 0
+        }
+        // Neighbour discovery of another code than 0 is none, and nobody may answer it (RFC 4861, 7.1).
+        Transport::Icmp { kind: 133..=137, code, .. } => code == 0,
+        Transport::Ports { .. } | Transport::Icmp { .. } | Transport::Other(_) => true,
+        Transport::Fragment(_) => false,
     }
 }
