@@ -112,7 +112,7 @@ impl Resource for GuardedNetworks {
     type Output = GuardedNetwork;
 
     fn key(id: &str) -> Option<Key> {
-        Some(Key::GuardedNetwork(id.to_owned()))
+        (!id.is_empty()).then(|| Key::GuardedNetwork(id.to_owned()))
     }
 
     fn id(input: &GuardedNetworkInput) -> Option<&str> {
