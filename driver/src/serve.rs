@@ -38,14 +38,18 @@ use tokio::task::JoinSet;
 use self::claim::Claim;
 use self::duty::{Duty, Standby};
 use self::hosts::Hosts;
-use self::plan::Plan;
+use self::plan::{Plan, Trouble};
 use self::watcher::Watcher;
 use self::worker::Timing;
 use crate::config::{Config, ConfigError, Reconcile, Tcp};
 use crate::run::Pool;
 
-/// What is running may take so long to end when the daemon is told to stop.
-const DRAIN: Duration = Duration::from_secs(75);
+/// What is running on hosts may take so long to end when the daemon is told to stop.
+const DRAIN: Duration = Duration::from_secs(70);
+/// Then callers have this long to take their answers; who watches has none coming.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// And XAPI this long to take our leave.
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// Why the daemon could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -70,13 +74,15 @@ struct Engine {
     watcher: Watcher,
     plans: watch::Receiver<Option<Arc<Plan>>>,
     /// Why no plan can be made.
-    trouble: watch::Receiver<Option<String>>,
+    trouble: watch::Receiver<Option<Trouble>>,
     /// Why XAPI cannot be asked.
     xapi: watch::Receiver<Option<String>>,
     duty: watch::Receiver<Duty>,
     /// Set when somebody says that this store counts, whatever the pool was written from.
     insisted: watch::Sender<bool>,
     hosts: Arc<Hosts>,
+    /// Set when the daemon is told to stop.
+    stopping: watch::Receiver<bool>,
 }
 
 /// Serves until the process is told to stop.
@@ -90,20 +96,21 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let store = Store::open(url.expose_secret()).await?;
     let pool = Arc::new(Pool { client: config.client(path)?, signer: config.signer()? });
-    let (engine, work) = assemble(&store, &pool, config.reconcile);
+    let (stop, stopping) = watch::channel(false);
+    let (engine, work) = assemble(&store, &pool, config.reconcile, &stopping);
     let state = ApiState { store: store.clone(), control: engine.clone() };
     let tcp = config.api.tcp.as_ref().map(Tcp::listen).transpose()?;
     // Before anything is begun: where another daemon listens, this one has no business.
     let server =
         Server::bind(api::router(state), Limits::default(), Some(config.api.unix(path)?), tcp).await?;
 
-    let (stop, mut stopping) = watch::channel(false);
     let mut parts = JoinSet::new();
     for (name, work) in work {
         part(&mut parts, name, work);
     }
     part(&mut parts, "the watchdog", notify::watchdog());
-    part(&mut parts, "the local API", async move {
+    part(&mut parts, API, async move {
+        let mut stopping = stopping;
         // An error means that the daemon is gone.
         server.serve(async move { stopping.wait_for(|stop| *stop).await.map_or((), |_| ()) }).await;
     });
@@ -116,13 +123,17 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
         _ = interrupt.recv() => None,
     };
     notify::stopping();
+    tracing::info!("stopping");
     // New calls are refused, those that run are answered; no host is begun any more.
     stop.send_replace(true);
     if tokio::time::timeout(DRAIN, engine.hosts.drain()).await.is_err() {
         tracing::warn!("a host is still being written; it keeps what its last complete write left");
     }
+    let _ = tokio::time::timeout(LAST_WORDS, last_words(&mut parts)).await;
     store.close().await;
-    pool.close().await;
+    if tokio::time::timeout(LEAVE, pool.close()).await.is_err() {
+        tracing::debug!("XAPI does not answer; it ends the session by itself");
+    }
     match ended {
         None => Ok(()),
         Some(Some(Ok(part))) => Err(ServeError::Ended(part)),
@@ -131,11 +142,31 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     }
 }
 
+/// Waits for the parts that end when they are told to.
+async fn last_words(parts: &mut JoinSet<&'static str>) {
+    let mut still = vec![API, CLAIM];
+    while !still.is_empty() {
+        match parts.join_next().await {
+            Some(Ok(ended)) => still.retain(|name| *name != ended),
+            Some(Err(_)) => {}
+            None => return,
+        }
+    }
+}
+
+const API: &str = "the local API";
+const CLAIM: &str = "claiming the pool";
+
 /// Work that never ends by itself, and what it is called.
 type Part = (&'static str, Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// Puts the parts together. Nothing is begun.
-fn assemble(store: &Store, pool: &Arc<Pool>, settings: Reconcile) -> (Arc<Engine>, Vec<Part>) {
+fn assemble(
+    store: &Store,
+    pool: &Arc<Pool>,
+    settings: Reconcile,
+    stopping: &watch::Receiver<bool>,
+) -> (Arc<Engine>, Vec<Part>) {
     let (tell_xapi, xapi) = watch::channel(None);
     let (tell_trouble, trouble) = watch::channel(None);
     let (tell_plan, plans) = watch::channel(None);
@@ -151,15 +182,17 @@ fn assemble(store: &Store, pool: &Arc<Pool>, settings: Reconcile) -> (Arc<Engine
         generation: 0,
     };
     let (client, workers, given) = (pool.client.clone(), Arc::clone(&hosts), plans.clone());
-    let claim = claim::claim(client.clone(), store.clone(), own, seen.clone(), insists, tell_duty);
+    let claim =
+        claim::claim(client.clone(), store.clone(), own, seen.clone(), insists, tell_duty, stopping.clone());
     let parts: Vec<Part> = vec![
         ("watching the pool", Box::pin(watching)),
         ("planning", Box::pin(plan::plan(store.clone(), seen, tell_plan, tell_trouble))),
-        ("claiming the pool", Box::pin(claim)),
+        (CLAIM, Box::pin(claim)),
         ("locking idle VIFs", Box::pin(idle::lock(client, plans.clone(), duty.clone()))),
         ("giving hosts their tasks", Box::pin(async move { workers.carry_out(given).await })),
     ];
-    let engine = Engine { store: store.clone(), watcher, plans, trouble, xapi, duty, insisted, hosts };
+    let (store, stopping) = (store.clone(), stopping.clone());
+    let engine = Engine { store, watcher, plans, trouble, xapi, duty, insisted, hosts, stopping };
     (Arc::new(engine), parts)
 }
 

@@ -98,9 +98,12 @@ pub(super) async fn claim(
     mut pool: watch::Receiver<Arc<Seen>>,
     mut insisted: watch::Receiver<bool>,
     duties: watch::Sender<Duty>,
+    mut stopping: watch::Receiver<bool>,
 ) {
-    if pool.wait_for(|seen| seen.number > 0).await.is_err() {
-        return;
+    tokio::select! {
+        seen = pool.wait_for(|seen| seen.number > 0) => if seen.is_err() { return },
+        // An error means that the daemon is gone.
+        _ = stopping.wait_for(|stop| *stop) => return,
     }
     let mut generations = store.subscribe();
     let mut renew = interval_at(Instant::now() + RENEW, RENEW);
@@ -129,9 +132,15 @@ pub(super) async fn claim(
             // Before it is known to the others, nothing is written.
             new = Duty::Standby(Standby::Starting);
         }
+        let is_over = *stopping.borrow();
         tell(&duties, new);
+        if is_over {
+            return;
+        }
         is_due = !claimed;
         tokio::select! {
+            // The last word: whoever comes next with an older store is to know.
+            _ = stopping.wait_for(|stop| *stop) => is_due = true,
             changed = pool.changed() => if changed.is_err() { return },
             changed = insisted.changed() => if changed.is_err() { return },
             changed = generations.changed(), if !claimed => if changed.is_err() { return },

@@ -26,7 +26,8 @@ use crate::run::{RunError, Scope};
 #[async_trait]
 impl api::Control for Engine {
     async fn hook(&self, hook: Hook, deadline: Duration) -> Result<HookReport, ControlError> {
-        match self.hook(&scope(hook), deadline).await {
+        let destination = destination(&hook);
+        match self.hook(&scope(hook), destination.as_ref(), deadline).await {
             Ok(outcome) => Ok(outcome.into()),
             Err(HookError::Deadline(_)) => Ok(HookReport {
                 outcome: Outcome::Deadline,
@@ -106,7 +107,7 @@ impl api::Control for Engine {
     async fn ready(&self) -> Result<(), Vec<String>> {
         let trouble = [
             self.xapi.borrow().as_ref().map(|reason| format!("XAPI cannot be asked: {reason}")),
-            self.trouble.borrow().as_ref().map(|reason| format!("no plan can be made: {reason}")),
+            self.trouble.borrow().as_ref().map(|it| format!("no plan can be made: {}", it.reason)),
             self.store.trouble().map(|error| format!("the store cannot save: {}", chain(&error))),
             self.standby().map(|reason| format!("this driver does not write: {reason}")),
         ];
@@ -140,6 +141,14 @@ impl Engine {
         let mut names: Vec<String> = self.hosts.all().values().filter_map(kick).collect();
         names.sort_unstable();
         names
+    }
+}
+
+/// Where a guest is about to go: that host has to have its rules, or the guest must not come.
+fn destination(hook: &Hook) -> Option<Scope> {
+    match hook {
+        Hook::Vm { event: VmEvent::PreMigrate, host: Some(host), .. } => Some(Scope::Host(host.clone())),
+        _ => None,
     }
 }
 
@@ -178,6 +187,7 @@ impl From<HookError> for ControlError {
             HookError::Standby(reason) => Self::Standby(reason.to_string()),
             HookError::Xapi(reason) => Self::XapiUnavailable(reason),
             HookError::Plan(reason) => Self::NoPlan(reason),
+            HookError::Stopping => Self::ShuttingDown,
             HookError::Subject(RunError::UnknownVm(vm)) => Self::UnknownVm(vm),
             HookError::Subject(RunError::NotRunning(vm)) => Self::NotRunning(vm),
             HookError::Subject(RunError::UnknownHost(host)) => Self::UnknownHost(host),

@@ -1,14 +1,20 @@
 //! How a host is doing, as its worker sees it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::desired::HostDesired;
 use crate::report::{HostReport, Quarantined, Status};
+
+use super::worker::Task;
 
 /// What is known of a host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Health {
     /// The newest plan that is known to stand there, and when that was last seen to be so.
     pub enforced: Option<Enforced>,
+    /// What that is.
+    pub standing: Option<Arc<HostDesired>>,
     /// The newest plan the worker has acted on, whatever came of it.
     pub attempted: u64,
     /// The newest kick the worker has acted on.
@@ -67,18 +73,19 @@ impl Health {
     }
 
     /// A plan that asks for nothing new stands already.
-    pub(super) fn stands_as_well(&mut self, plan: u64, generation: u64) {
+    pub(super) fn stands_as_well(&mut self, task: &Task) {
         if let Some(enforced) = &mut self.enforced {
-            (enforced.plan, enforced.generation) = (plan, generation);
+            (enforced.plan, enforced.generation) = (task.plan, task.generation);
+            self.standing = Some(Arc::clone(&task.wanted));
         }
     }
 
     /// Takes note of a reconcile. `settled` says that this very state stood there before: what had to be changed then was
     /// changed by another hand.
-    pub(super) fn note(&mut self, report: HostReport, plan: u64, generation: u64, settled: bool) {
+    pub(super) fn note(&mut self, report: HostReport, task: &Task, settled: bool) {
         let now = SystemTime::now();
         self.attempts += 1;
-        self.attempted = self.attempted.max(plan);
+        self.attempted = self.attempted.max(task.plan);
         if report.bytes_written > 0 {
             self.writes += 1;
         }
@@ -96,7 +103,8 @@ impl Health {
             self.drift = Some(now);
             self.drifts += 1;
         }
-        self.enforced = Some(Enforced { plan, generation, at: now });
+        self.enforced = Some(Enforced { plan: task.plan, generation: task.generation, at: now });
+        self.standing = Some(Arc::clone(&task.wanted));
     }
 
     /// Takes note of a reconcile that came to no end.

@@ -1,18 +1,25 @@
 //! Synchronous hooks: the compute driver says that something happened, waits, and gets the truth.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ruleset::ids::VifUuid;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use xenapi::{Host, Ref};
 
 use super::Engine;
 use super::duty::{Duty, Standby};
 use super::health::Health;
 use super::hosts::Handle;
-use super::plan::Plan;
+use super::plan::{Plan, Trouble};
 use crate::desired::Problem;
 use crate::run::{RunError, Scope};
+
+/// Hosts that merely have rules about the VM are waited for so long, if the hook's own are done by then: one that is dead
+/// without XAPI knowing it says nothing for a minute.
+const OTHERS: Duration = Duration::from_secs(5);
 
 /// What became of a hook.
 #[derive(Debug)]
@@ -45,7 +52,7 @@ pub(super) enum Why {
     Closed(String),
     #[error("not yet; it goes on without you")]
     Late,
-    #[error("it left the pool")]
+    #[error("it left the pool, or the pool does not say how it switches packets")]
     Gone,
 }
 
@@ -74,50 +81,93 @@ pub(super) enum HookError {
     Plan(String),
     #[error("nothing was enforced within {} s; it goes on without you", .0.as_secs())]
     Deadline(Duration),
+    #[error("the driver is stopping")]
+    Stopping,
     #[error(transparent)]
     Subject(#[from] RunError),
 }
 
 impl Engine {
-    /// Waits until what the pool and the store hold now is enforced where the scope says, at most `limit`.
+    /// Waits until what the pool and the store hold now is enforced where the scope says, and on `destination`, at most `limit`.
     ///
     /// # Errors
     /// [`HookError`] if it is not known what to enforce; a host on which that fails is part of the outcome.
-    pub(super) async fn hook(&self, scope: &Scope, limit: Duration) -> Result<Outcome, HookError> {
-        let end = Instant::now() + limit;
+    pub(super) async fn hook(
+        &self,
+        scope: &Scope,
+        destination: Option<&Scope>,
+        limit: Duration,
+    ) -> Result<Outcome, HookError> {
+        let started = Instant::now();
+        let end = started + limit;
         let plan = timeout_at(end, self.plan_of_now()).await.map_err(|_| HookError::Deadline(limit))??;
         if let Duty::Standby(reason) = &*self.duty.borrow() {
             return Err(HookError::Standby(reason.clone()));
         }
-        let own = scope.own_hosts(&plan.seen.inventory)?;
-        let mut waiting = JoinSet::new();
-        for (reference, worker) in self.hosts.all() {
-            let own = own.contains(&reference);
-            waiting.spawn(one(worker, own, plan.number, end));
+        let inventory = &plan.seen.inventory;
+        let mut own = scope.own_hosts(inventory)?;
+        if let Some(destination) = destination {
+            own.extend(destination.own_hosts(inventory)?);
         }
-        let mut hosts: Vec<HostOutcome> = waiting.join_all().await;
+        let mut workers = self.hosts.all();
+        if matches!(scope, Scope::Vm { leaving: true, .. }) {
+            own.extend(
+                workers.iter().filter(|(host, it)| is_left(host, it, &plan)).map(|(host, _)| host.clone()),
+            );
+        }
+        let about = ports_about(scope, &plan);
+        let mut waiting = JoinSet::new();
+        let mut hosts = Vec::new();
+        for reference in &own {
+            match workers.remove(reference) {
+                Some(worker) => {
+                    waiting.spawn(own_host(worker, plan.number, about.clone(), end));
+                }
+                None => {
+                    let name =
+                        inventory.hosts.get(reference).map_or_else(String::new, |it| it.name_label.clone());
+                    hosts.push(HostOutcome { name, own: true, state: Err(Why::Gone) });
+                }
+            }
+        }
+        while let Some(host) = waiting.join_next().await {
+            match host {
+                Ok(host) => hosts.push(host),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        let others = end.min((started + OTHERS).max(Instant::now()));
+        for worker in workers.into_values() {
+            waiting.spawn(other_host(worker, plan.number, others));
+        }
+        let others = waiting.join_all().await;
+        if *self.stopping.borrow() && others.iter().chain(&hosts).any(|host| host.state.is_err()) {
+            return Err(HookError::Stopping);
+        }
         // Where nothing was to be done there is nothing to tell.
-        hosts.retain(|host| host.own || host.state.is_err());
+        hosts.extend(others.into_iter().filter(|host| host.state.is_err()));
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        let concerned = |problem: &&Problem| scope.concerns(problem, &plan.seen.inventory);
+        let concerned = |problem: &&Problem| scope.concerns(problem, inventory);
         let problems = plan.problems.iter().filter(concerned).cloned().collect();
         Ok(Outcome { generation: plan.generation, hosts, problems })
     }
 
-    /// A plan made from what the pool and the store hold at this moment, or later.
+    /// A plan made from what the pool and the store hold at this moment, or later, and given to the hosts' workers.
     async fn plan_of_now(&self) -> Result<Arc<Plan>, HookError> {
         let generation = *self.store.subscribe().borrow();
         let seen = self.watcher.fresh().await.map_err(HookError::Xapi)?;
-        let mut plans = self.plans.clone();
+        let is_of_now = |made_of: (u64, u64)| made_of.0 >= seen && made_of.1 >= generation;
+        let mut plans = self.hosts.plans();
         let mut trouble = self.trouble.clone();
-        let is_of_now = |plan: &Plan| plan.seen.number >= seen && plan.generation >= generation;
         loop {
             if let Some(plan) = &*plans.borrow_and_update()
-                && is_of_now(plan)
+                && is_of_now((plan.seen.number, plan.generation))
             {
                 return Ok(Arc::clone(plan));
             }
-            if let Some(reason) = &*trouble.borrow_and_update() {
+            if let Some(Trouble { seen, generation, reason }) = &*trouble.borrow_and_update()
+                && is_of_now((*seen, *generation))
+            {
                 return Err(HookError::Plan(reason.clone()));
             }
             let ended = tokio::select! {
@@ -125,29 +175,58 @@ impl Engine {
                 changed = trouble.changed() => changed.is_err(),
             };
             if ended {
-                return Err(HookError::Plan("the driver is stopping".to_owned()));
+                return Err(HookError::Stopping);
             }
         }
     }
 }
 
-/// Waits for one host. The hook's own is read whatever is thought to stand there; another that fails already is not waited for.
-async fn one(worker: Handle, own: bool, plan: u64, end: Instant) -> HostOutcome {
-    let waited = async {
-        if own { worker.acted_on(plan, worker.kick()).await } else { worker.stands_or_fails(plan).await }
+/// The VIFs a hook is about; none: all of its hosts'.
+fn ports_about(scope: &Scope, plan: &Plan) -> Option<BTreeSet<VifUuid>> {
+    let Scope::Vm { vm, .. } = scope else { return None };
+    let vms: BTreeSet<_> = plan.seen.inventory.guests(vm).map(|(reference, _)| reference).collect();
+    let bindings = plan.bindings.iter().filter(|binding| vms.contains(&binding.vm));
+    Some(bindings.map(|binding| binding.vif.clone()).collect())
+}
+
+/// Whether something stands on the host that the plan no longer has there.
+fn is_left(host: &Ref<Host>, worker: &Handle, plan: &Plan) -> bool {
+    let vifs = |wanted: &crate::desired::HostDesired| -> BTreeSet<VifUuid> {
+        wanted.policy.attachments.iter().map(|attached| attached.port.vif.clone()).collect()
     };
-    let health: Option<Health> = timeout_at(end, waited).await.ok();
-    let task = worker.task();
-    let state = match health {
+    let stay = plan.hosts.get(host).map_or_else(BTreeSet::new, |wanted| vifs(wanted));
+    worker.health().standing.is_some_and(|standing| !vifs(&standing).is_subset(&stay))
+}
+
+/// Waits for a host the hook is about. It is read, whatever is thought to stand there.
+async fn own_host(worker: Handle, plan: u64, about: Option<BTreeSet<VifUuid>>, end: Instant) -> HostOutcome {
+    let health: Option<Health> = timeout_at(end, worker.acted_on(plan, worker.kick())).await.ok();
+    let state = state_of(health, plan);
+    let closed = || {
+        let health = worker.health();
+        let is_about =
+            |vif: &str| about.as_ref().is_none_or(|about| about.iter().any(|it| it.as_str() == vif));
+        let closed = health.quarantined.into_iter().filter(|port| is_about(&port.vif));
+        closed.map(|port| format!("{}: {}", port.interface, port.reason)).collect::<Vec<_>>().join("; ")
+    };
+    let state = state.and_then(|()| match closed() {
+        reasons if reasons.is_empty() => Ok(()),
+        reasons => Err(Why::Closed(reasons)),
+    });
+    HostOutcome { name: worker.task().name, own: true, state }
+}
+
+/// Waits for another; not if it fails already.
+async fn other_host(worker: Handle, plan: u64, end: Instant) -> HostOutcome {
+    let health = timeout_at(end, worker.stands_or_fails(plan)).await.ok();
+    HostOutcome { name: worker.task().name, own: false, state: state_of(health, plan) }
+}
+
+fn state_of(health: Option<Health>, plan: u64) -> Result<(), Why> {
+    match health {
         Some(Health { failing: Some(failing), .. }) => Err(Why::Failed(failing.reason)),
-        Some(health) if own && !health.quarantined.is_empty() => {
-            let reasons =
-                health.quarantined.iter().map(|port| format!("{}: {}", port.interface, port.reason));
-            Err(Why::Closed(reasons.collect::<Vec<_>>().join("; ")))
-        }
         Some(health) if health.stands(plan) => Ok(()),
         Some(_) => Err(Why::Gone),
         None => Err(Why::Late),
-    };
-    HostOutcome { name: task.name, own, state }
+    }
 }

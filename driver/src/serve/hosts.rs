@@ -22,6 +22,8 @@ pub(super) struct Hosts {
     turns: Arc<Turns>,
     timing: Timing,
     bell: watch::Sender<u64>,
+    /// The newest plan that all workers have their share of.
+    handed_out: watch::Sender<Option<Arc<Plan>>>,
     workers: Mutex<BTreeMap<Ref<Host>, Handle>>,
 }
 
@@ -78,6 +80,7 @@ impl Hosts {
             turns: Arc::new(Turns::new(at_a_time)),
             timing,
             bell: watch::Sender::default(),
+            handed_out: watch::Sender::default(),
             workers: Mutex::default(),
         }
     }
@@ -88,6 +91,7 @@ impl Hosts {
             let plan = plans.borrow_and_update().clone();
             if let Some(plan) = plan {
                 self.hand_out(&plan);
+                self.handed_out.send_replace(Some(plan));
             }
             if plans.changed().await.is_err() {
                 return;
@@ -147,6 +151,11 @@ impl Hosts {
     /// A number that rises with whatever changes in what is known of a host.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.bell.subscribe()
+    }
+
+    /// Plans, as soon as the workers have their shares.
+    pub(super) fn plans(&self) -> watch::Receiver<Option<Arc<Plan>>> {
+        self.handed_out.subscribe()
     }
 
     /// Begins nothing more, and waits until what has begun is done.

@@ -37,6 +37,17 @@ pub(super) struct Plan {
     pub problems: Vec<Problem>,
 }
 
+/// Why there is no plan of what the store and the pool hold.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    /// Number of the pool.
+    pub seen: u64,
+    /// Generation of the store.
+    pub generation: u64,
+    /// What to do about it, for people.
+    pub reason: String,
+}
+
 /// Makes plans as long as there is a pool to make them for.
 ///
 /// A store that contradicts itself leaves the last plan as it is; `trouble` tells.
@@ -44,7 +55,7 @@ pub(super) async fn plan(
     store: Store,
     mut pool: watch::Receiver<Arc<Seen>>,
     plans: watch::Sender<Option<Arc<Plan>>>,
-    trouble: watch::Sender<Option<String>>,
+    trouble: watch::Sender<Option<Trouble>>,
 ) {
     let mut generations = store.subscribe();
     let mut number = 0;
@@ -64,7 +75,7 @@ pub(super) async fn plan(
             }
         };
         policy = Some((generation, Arc::clone(&file)));
-        match make(Arc::clone(&file), Arc::clone(&seen)).await {
+        match make(file, Arc::clone(&seen)).await {
             Ok(Desired { hosts, idle, bindings, problems }) => {
                 number += 1;
                 let hosts = hosts.into_iter().map(|(host, wanted)| (host, Arc::new(wanted))).collect();
@@ -74,7 +85,7 @@ pub(super) async fn plan(
             }
             Err(reason) => {
                 tracing::error!(reason, "no plan can be made; what stands on the hosts stands");
-                trouble.send_replace(Some(reason));
+                trouble.send_replace(Some(Trouble { seen: seen.number, generation, reason }));
             }
         }
         tokio::select! {

@@ -132,7 +132,7 @@ impl Worker {
             if on_duty && !is_new {
                 self.health.send_if_modified(|health| {
                     let before = health.enforced;
-                    health.stands_as_well(task.plan, task.generation);
+                    health.stands_as_well(&task);
                     health.enforced != before
                 });
                 self.ring();
@@ -167,7 +167,7 @@ impl Worker {
         };
         self.health.send_modify(|health| {
             match done {
-                Ok(report) => health.note(report, task.plan, task.generation, settled),
+                Ok(report) => health.note(report, task, settled),
                 Err(_) => health.note_silence(self.silence(), task.plan),
             }
             health.try_again(pause);
