@@ -232,6 +232,33 @@ impl Lab {
         Ok(self.host(host)?.syslog().into_iter().filter(|line| line.contains("drawbridge")).collect())
     }
 
+    /// Kills the plugins that run in this host's dom0 at this moment, and none of their children; how many.
+    ///
+    /// # Errors
+    /// No such host.
+    pub fn kill_plugins(&self, host: &str) -> Result<usize> {
+        let own = self.dom0_program(host, "readlink", &["/proc/self/ns/mnt"], b"")?;
+        let mut killed = 0;
+        for entry in std::fs::read_dir("/proc")? {
+            let path = entry?.path();
+            let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse::<i32>().ok()) else {
+                continue;
+            };
+            // It may have ended by now.
+            let is_there =
+                std::fs::read_link(path.join("ns/mnt")).is_ok_and(|it| it.to_str() == Some(own.trim()));
+            let command = std::fs::read(path.join("cmdline")).unwrap_or_default();
+            if is_there && command.starts_with(b"/etc/xapi.d/plugins/drawbridge\0") {
+                let sent = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+                killed += usize::from(sent.is_ok());
+            }
+        }
+        Ok(killed)
+    }
+
     fn spec(&self, name: &str) -> Result<&Guest> {
         self.guests.iter().find(|guest| guest.name == name).with_context(|| format!("no guest {name}"))
     }

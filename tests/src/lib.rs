@@ -3,7 +3,7 @@
 //! Reading order: [`frame`] builds packets byte by byte, [`tap`] puts them on a link and takes them off,
 //! [`station`] is a place in the network one can send from, [`service`] answers there, [`probe`] asks one
 //! question ("does a TCP connection from here to there come up?"), [`flow`] keeps asking while rules change. [`lab`] is a whole pool with plugin and driver,
-//! [`scenario`] the small cloud most tests run in it. [`fuzz`] stands apart: laws that hold for any bytes.
+//! [`scenario`] the small cloud most tests run in it, [`traffic`] what goes on there meanwhile. [`fuzz`] stands apart: laws that hold for any bytes.
 
 pub mod flow;
 pub mod frame;
@@ -15,6 +15,7 @@ pub mod scenario;
 pub mod service;
 pub mod station;
 pub mod tap;
+pub mod traffic;
 
 #[cfg(test)]
 mod testing;

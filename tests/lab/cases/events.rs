@@ -1,19 +1,19 @@
 //! D, the policy's part: it changes while guests talk, and whoever carries it out comes and goes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::flow::Flow;
 use e2e::frame::arp_request;
 use e2e::frame::ip::{Path, TCP, UDP, flag};
-use e2e::lab::{Guest, Lab, OUTSIDE, ipv4, ipv6, mac};
+use e2e::lab::{Guest, OUTSIDE, ipv4, ipv6, mac};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
-use e2e::station::{Family, Station};
+use e2e::station::Family;
 use e2e::tap::Tap;
+use e2e::traffic::{Shouting, Traffic};
 
 use super::{applied, egress, group, ingress, one, port, tcp};
 use crate::first_packet::{LOUD, forbidden, with_loud};
@@ -147,7 +147,6 @@ on_each! {
             let policy = POLICY.replacen("[[port]]", &format!("{more}\n[[port]]"), 1);
             lab.set_policy(if round % 2 == 0 { &policy } else { POLICY })?;
             ensure!(!lab.apply()?.success()?.changed()?.is_empty(), "round {round} changed nothing");
-            traffic.listen()?;
         }
         traffic.judge()?;
     }
@@ -178,7 +177,6 @@ on_each! {
             let edited = policy.replace("ports = 5432", "ports = \"5432-5433\"");
             lab.set_policy(if round % 2 == 0 { &edited } else { &policy })?;
             lab.apply_and_kill(Duration::from_millis(8 * (round + 1)))?;
-            traffic.listen()?;
         }
         lab.set_policy(&policy)?;
         lab.apply()?.success()?;
@@ -243,99 +241,5 @@ fn talk_and_listen(heard: &AtomicU64, said: &AtomicU64, leaked: &AtomicU64) {
             leaked.fetch_add(u64::from(unwanted.contains(&captured.bytes)), Ordering::Relaxed);
         }
         std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-/// Somebody who sends the same frames again and again, a round every millisecond.
-struct Shouting {
-    over: Arc<AtomicBool>,
-    thread: JoinHandle<std::io::Result<u64>>,
-}
-
-impl Shouting {
-    fn start(from: &Station, frames: Vec<Vec<u8>>) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&over);
-        let interface = from.interface.clone();
-        let thread = from.namespace.spawn(move || {
-            let tap = Tap::open(&interface)?;
-            let mut sent = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                for frame in &frames {
-                    tap.send(frame)?;
-                    sent += 1;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Ok(sent)
-        });
-        Self { over, thread }
-    }
-
-    /// Ends it; how many frames were sent.
-    fn stop(self) -> Result<u64> {
-        self.over.store(true, Ordering::Relaxed);
-        Ok(self.thread.join().map_err(|_| anyhow::anyhow!("the shouter panicked"))??)
-    }
-}
-
-/// What the scenario allows and what it refuses, going on all the time.
-struct Traffic {
-    flows: Vec<(String, Flow)>,
-    shouting: Shouting,
-    ears: Tap,
-    refused: Vec<Vec<u8>>,
-    leaked: AtomicU64,
-}
-
-impl Traffic {
-    fn start(lab: &Lab) -> Result<Self> {
-        let (web, db, outside) = (lab.guest("web1")?, lab.guest("db")?, lab.outside());
-        let mut flows = Vec::new();
-        for family in Family::BOTH {
-            for probe in
-                [outside.tcp(&web, 80, family), web.tcp(&db, 5432, family), web.udp(outside, 53, family)]
-            {
-                flows.push((probe.to_string(), Flow::start(&probe)?));
-            }
-        }
-        let (from, to) = (mac(0, OUTSIDE), mac(0, 11));
-        let refused: Vec<_> =
-            [Path::V4(ipv4(0, OUTSIDE), ipv4(0, 11)), Path::V6(ipv6(0, OUTSIDE), ipv6(0, 11))]
-                .into_iter()
-                .flat_map(|path| {
-                    [
-                        path.frame(to, from, UDP, &path.udp(1000, 80, b"refused")),
-                        path.frame(to, from, TCP, &path.tcp((1000, 22), flag::SYN, (1, 0), b"refused")),
-                    ]
-                })
-                .collect();
-        let ears = web.namespace.enter(|| Tap::open("eth0"))?;
-        let shouting = Shouting::start(outside, refused.clone());
-        Ok(Self { flows, shouting, ears, refused, leaked: AtomicU64::new(0) })
-    }
-
-    /// Takes off the link what arrived meanwhile.
-    fn listen(&self) -> Result<()> {
-        let seen = self.ears.drain()?;
-        let leaked = seen.iter().filter(|one| !one.outgoing && self.refused.contains(&one.bytes)).count();
-        self.leaked.fetch_add(leaked as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Nothing of what is refused arrived, nothing of what is allowed was lost.
-    fn judge(self) -> Result<()> {
-        let sent = self.shouting.stop()?;
-        let seen = self.ears.drain()?;
-        let leaked = seen.iter().filter(|one| !one.outgoing && self.refused.contains(&one.bytes)).count();
-        let leaked = leaked as u64 + self.leaked.load(Ordering::Relaxed);
-        ensure!(sent > 100, "only {sent} refused frames were sent");
-        ensure!(leaked == 0, "{leaked} of {sent} refused frames arrived");
-        for (name, flow) in self.flows {
-            ensure!(flow.alive(ALIVE), "{name} was cut");
-            let report = flow.stop().context(name.clone())?;
-            ensure!(report.undisturbed(), "{name} noticed: {report:?}");
-        }
-        Ok(())
     }
 }

@@ -53,11 +53,14 @@ impl Daemon<'_> {
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the daemon runs already");
         self.process = Some(self.builder.spawn()?);
-        self.until("the socket answers", |daemon| {
-            let ended = daemon.process.as_mut().map(Child::try_wait).transpose()?.flatten();
-            ensure!(ended.is_none(), "the daemon ended: {ended:?}\n{}", daemon.log());
-            Ok(daemon.text("/healthz").is_ok())
-        })
+        let started = Instant::now();
+        while self.text("/healthz").is_err() {
+            let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
+            ensure!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.log());
+            ensure!(started.elapsed() < PATIENCE, "the socket does not answer\n{}", self.log());
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     /// Ends it as `kill -9` does.
@@ -67,6 +70,17 @@ impl Daemon<'_> {
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;
         self.wait().map(drop)
+    }
+
+    /// Ends it as systemd does.
+    ///
+    /// # Errors
+    /// It does not run, or does not end well.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let status = self.wait()?;
+        ensure!(status.success(), "{status}\n{}", self.log());
+        Ok(())
     }
 
     /// Sends it a signal.
@@ -83,6 +97,12 @@ impl Daemon<'_> {
     /// It does not run.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.process.take().context("the daemon does not run")?.wait()?)
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.builder.socket()
     }
 
     /// Its API.
@@ -116,6 +136,14 @@ impl Daemon<'_> {
     /// The policy makes no sense, or the daemon refused it.
     pub fn set_policy(&self, text: &str) -> Result<u64> {
         self.lab.set_policy(text)?;
+        self.store_policy(text)
+    }
+
+    /// Brings the store alone to what a policy file says.
+    ///
+    /// # Errors
+    /// As [`Self::set_policy`].
+    pub fn store_policy(&self, text: &str) -> Result<u64> {
         let answer = self.call(self.api.apply(&document(text)?, true, false))?;
         Ok(answer.generation)
     }
@@ -146,6 +174,15 @@ impl Daemon<'_> {
             std::mem::swap(&mut vm, &mut host);
         }
         self.call(self.api.hook(event, &HookInput { vm, host, deadline: Some(deadline) }))
+    }
+
+    /// The hook that announces a migration.
+    ///
+    /// # Errors
+    /// As [`Self::hook`].
+    pub fn pre_migrate(&self, vm: &str, to: &str) -> Result<HookReport, ClientError> {
+        let (vm, host) = (Some(vm.to_owned()), Some(to.to_owned()));
+        self.call(self.api.hook("pre-migrate", &HookInput { vm, host, deadline: Some(60) }))
     }
 
     /// Every host, and how it stands.
@@ -212,17 +249,29 @@ impl Daemon<'_> {
         }
     }
 
-    fn is_settled(&self, left_out: &[&str]) -> Result<bool> {
-        let is_left_out = |name: &String| left_out.contains(&name.as_str());
+    /// Waits until the daemon says that every host is as the store has it now.
+    ///
+    /// # Errors
+    /// That takes more than a minute; with what the daemon says.
+    pub fn settle_by_its_word(&self) -> Result<()> {
+        self.until("it says that all is in sync", |daemon| daemon.says_settled(&[]))
+    }
+
+    fn says_settled(&self, left_out: &[&str]) -> Result<bool> {
         let wanted = self.call(self.api.status())?.generation;
         let mut hosts = self.hosts()?;
-        hosts.retain(|host| !is_left_out(&host.name));
+        hosts.retain(|host| !left_out.contains(&host.name.as_str()));
         let is_there = |host: &HostState| {
             host.status == HostStatus::InSync && host.enforced_generation.is_some_and(|it| it >= wanted)
         };
-        if hosts.is_empty() || !hosts.iter().all(is_there) {
+        Ok(!hosts.is_empty() && hosts.iter().all(is_there))
+    }
+
+    fn is_settled(&self, left_out: &[&str]) -> Result<bool> {
+        if !self.says_settled(left_out)? {
             return Ok(false);
         }
+        let is_left_out = |name: &String| left_out.contains(&name.as_str());
         let plan = self.lab.plan()?;
         // Without an answer XAPI could not be asked.
         let (Ok(changed), Ok(failed)) = (plan.changed(), plan.failed()) else { return Ok(false) };
@@ -233,7 +282,7 @@ impl Daemon<'_> {
     ///
     /// # Errors
     /// It is not within a minute (with the log), or it could not be asked.
-    pub fn until(&mut self, what: &str, is_so: impl Fn(&mut Self) -> Result<bool>) -> Result<()> {
+    pub fn until(&self, what: &str, is_so: impl Fn(&Self) -> Result<bool>) -> Result<()> {
         let started = Instant::now();
         while !is_so(self)? {
             if started.elapsed() > PATIENCE {

@@ -142,6 +142,12 @@ impl Lab {
         self.scratch.path(PRIVATE_KEY)
     }
 
+    /// A path of this name in the Lab's private folder.
+    #[must_use]
+    pub fn scratch_path(&self, name: &str) -> std::path::PathBuf {
+        self.scratch.path(name)
+    }
+
     /// Runs to its end what talks to the mock from within this process.
     pub fn block_on<F: Future>(&self, work: F) -> F::Output {
         self.runtime.block_on(work)

@@ -74,6 +74,13 @@ impl<'lab> DaemonBuilder<'lab> {
         self
     }
 
+    /// Longest time, seconds, before a host that fails is tried again.
+    #[must_use]
+    pub const fn longest_pause(mut self, seconds: u32) -> Self {
+        self.longest_pause = seconds;
+        self
+    }
+
     /// Talks to this host of the pool first.
     ///
     /// # Errors
@@ -102,7 +109,7 @@ impl<'lab> DaemonBuilder<'lab> {
     /// # Errors
     /// The client of its API cannot be made.
     pub fn prepare(self) -> Result<Daemon<'lab>> {
-        let api = self.lab.block_on(async { ApiClient::unix(&self.path("api.sock")) })?;
+        let api = self.lab.block_on(async { ApiClient::unix(&self.socket()) })?;
         Ok(Daemon { lab: self.lab, api, builder: self, process: None })
     }
 
@@ -140,6 +147,10 @@ impl<'lab> DaemonBuilder<'lab> {
         self.path("log")
     }
 
+    pub(super) fn socket(&self) -> PathBuf {
+        self.path("api.sock")
+    }
+
     /// Starts the process. It ends with the thread that starts it.
     pub(super) fn spawn(&self) -> Result<Child> {
         let config = format!("{}/daemon.toml", self.name);
@@ -162,7 +173,7 @@ impl<'lab> DaemonBuilder<'lab> {
              [dom0]\nkey_file = {key:?}\n\n[store]\nurl = {store:?}\n\n[api]\nsocket = {:?}\n\n\
              [reconcile]\nlook_after = {look_after}\ndeadline = {deadline}\nlongest_pause = {longest_pause}\n",
             self.lab.fingerprints()?,
-            self.path("api.sock"),
+            self.socket(),
         ))
     }
 }

@@ -1,0 +1,117 @@
+//! A host loses what stood there: dom0 boots, its switch starts anew, another hand is at its rules.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use e2e::lab::{Backend, Daemon, Lab};
+use e2e::probe::check;
+use e2e::scenario::{POLICY, expectations, pool};
+use e2e::tap::Tap;
+use e2e::traffic::{Shouting, Traffic, refused};
+
+use super::editor::{Editor, any_below, policy_of, some_time};
+use super::faults::{ROUNDS, SOMETIME};
+use crate::on_bridge_and_ovs;
+
+/// A host loses its rules again and again; by itself the daemon brings them back. (Until then the guests of an unguarded
+/// network are open: there is no traffic to be judged.)
+fn loses(backend: Backend, how: impl Fn(&Lab, &Daemon<'_>) -> Result<()>) -> Result<()> {
+    let lab = pool(backend).start()?;
+    let daemon = lab.daemon("a")?.start_with(POLICY)?;
+    for _ in 0..ROUNDS {
+        let editor = Editor::start(&daemon)?;
+        some_time(SOMETIME);
+        how(&lab, &daemon)?;
+        some_time(SOMETIME);
+        editor.end(&daemon)?;
+        lab.set_policy(&policy_of(&daemon)?)?;
+        daemon.settle()?;
+        check(expectations(&lab)?);
+    }
+    Ok(())
+}
+
+on_bridge_and_ovs! {
+    /// dom0 boots: on a guarded network what comes up before the daemon has seen it is closed, then it has its rules. The
+    /// other host does not notice.
+    fn dom0_boots(backend) {
+        let lab = pool(backend).guarded("lan").start()?;
+        let daemon = lab.daemon("a")?.start_with(POLICY)?;
+        let traffic = Traffic::start(&lab)?;
+        let shouting = Shouting::start(lab.outside(), refused(13));
+        let (heard, leaked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let counters = (Arc::clone(&heard), Arc::clone(&leaked));
+        let (_, web2) = lab.vm("web2")?;
+        lab.plane().set_boot(&web2.uuid.to_string(), move || listen(&counters.0, &counters.1));
+        for _ in 0..ROUNDS {
+            let editor = Editor::start(&daemon)?;
+            some_time(SOMETIME);
+            lab.block_on(lab.mock()?.stop_host("host2"))?;
+            some_time(SOMETIME);
+            lab.dom0_program("host2", "/etc/xapi.d/plugins/drawbridge", &["boot"], b"")?;
+            lab.block_on(lab.mock()?.start_host("host2"))?;
+            some_time(SOMETIME);
+            lab.start("web2", false)?;
+            editor.end(&daemon)?;
+            lab.set_policy(&policy_of(&daemon)?)?;
+            daemon.settle()?;
+            lab.forget_neighbours("web2")?;
+            check(expectations(&lab)?);
+        }
+        ensure!(shouting.stop()? > 100 && heard.load(Ordering::Relaxed) > 0, "the guest heard nothing at all");
+        let leaked = leaked.load(Ordering::Relaxed);
+        ensure!(leaked == 0, "{leaked} refused frames reached the guest");
+        traffic.judge_connections()?;
+    }
+
+    /// Somebody takes our rules out by hand; that is put right, and said.
+    fn another_hand(backend) {
+        loses(backend, |lab, daemon| {
+            daemon.settle_by_its_word()?;
+            let host = ["host1", "host2"][usize::from(any_below(2) == 1)];
+            let drifts = daemon.number("host_drifts_total")?;
+            lab.damage(host)?;
+            daemon.until("the drift is noticed", |daemon| Ok(daemon.number("host_drifts_total")? > drifts))?;
+            ensure!(daemon.host(host)?.last_drift.is_some());
+            Ok(())
+        })?;
+    }
+}
+
+/// A switch that starts anew has no flows.
+#[test]
+fn switches_start_anew() -> Result<()> {
+    loses(Backend::OpenVSwitch, |lab, _| {
+        let host = lab.host(["host1", "host2"][usize::from(any_below(2) == 1)])?;
+        match any_below(3) {
+            0 => host.restart_ovs()?,
+            1 => {
+                host.kill_ovs()?;
+                some_time(Duration::from_secs(2));
+                host.start_ovs()?;
+            }
+            _ => {
+                host.stop_ovs()?;
+                some_time(Duration::from_secs(2));
+                host.start_ovs()?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Runs in the guest from its first instant on.
+fn listen(heard: &AtomicU64, leaked: &AtomicU64) {
+    let Ok(tap) = Tap::open("eth0") else { return };
+    let refused = refused(13);
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        for captured in tap.drain().unwrap_or_default().iter().filter(|one| !one.outgoing) {
+            heard.fetch_add(1, Ordering::Relaxed);
+            leaked.fetch_add(u64::from(refused.contains(&captured.bytes)), Ordering::Relaxed);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

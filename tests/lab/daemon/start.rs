@@ -1,0 +1,157 @@
+//! Which store counts, and which driver: a daemon that comes late, with an old store, with an empty one, beside another.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use e2e::lab::{Daemon, Lab};
+use e2e::probe::check;
+use e2e::scenario::{POLICY, expectations, pool};
+use e2e::station::Family;
+use e2e::traffic::Traffic;
+use xenapi::LockingMode;
+
+use super::editor::some_time;
+use super::faults::{ROUNDS, SOMETIME};
+use crate::{on_bridge_and_ovs, on_each};
+
+/// The store's files, as a backup has them: the daemon does not run.
+fn copy_store(from: &Path, to: &Path) -> Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let name = |path: &Path| format!("{}{suffix}", path.display());
+        // What is newer than the copy does not belong to it.
+        let _ = std::fs::remove_file(name(to));
+        if std::fs::exists(name(from))? {
+            std::fs::copy(name(from), name(to))?;
+        }
+    }
+    Ok(())
+}
+
+/// What `web1` answers on: 80 by the scenario's policy, 81 by the other one.
+fn serves(lab: &Lab, open: u16) -> Result<()> {
+    let (web1, outside) = (lab.guest("web1")?, lab.outside());
+    check(Family::BOTH.into_iter().flat_map(|family| {
+        [outside.tcp(&web1, open, family).passes(), outside.tcp(&web1, 161 - open, family).blocked()]
+    }));
+    Ok(())
+}
+
+fn other_policy() -> String {
+    POLICY.replace("ports = 80", "ports = 81")
+}
+
+/// It reads and does not write, and says why.
+fn stands_by(daemon: &Daemon<'_>, why: &str) -> Result<()> {
+    daemon.until(&format!("it stands by: {why}"), |daemon| Ok(daemon.trouble().contains(why)))?;
+    ensure!(daemon.hosts()?.iter().all(|host| host.status == api::control::HostStatus::Standby));
+    let refused = daemon.hook("host-init", "host1").err().context("a hook succeeded")?;
+    ensure!(refused.to_string().contains(why), "{refused}");
+    Ok(())
+}
+
+on_each! {
+    /// While it was down its hosts booted, and guests started elsewhere and under other names.
+    fn after_the_whole_pool(backend) {
+        let lab = pool(backend).start()?;
+        let mut daemon = lab.daemon("a")?.start_with(POLICY)?;
+        daemon.kill()?;
+        for hosts in [&["host2"][..], &["host1", "host2"]] {
+            for host in hosts {
+                lab.block_on(lab.mock()?.stop_host(host))?;
+            }
+            for host in hosts {
+                lab.dom0_program(host, "/etc/xapi.d/plugins/drawbridge", &["boot"], b"")?;
+                lab.block_on(lab.mock()?.start_host(host))?;
+            }
+            for guest in ["web1", "db", "web2", "plain"] {
+                if !lab.is_running(guest)? {
+                    lab.start(guest, false)?;
+                }
+            }
+            daemon.start()?;
+            daemon.settle()?;
+            check(expectations(&lab)?);
+            daemon.kill()?;
+        }
+    }
+}
+
+on_bridge_and_ovs! {
+    /// A new store is empty: nothing is taken from the hosts until somebody says that it counts.
+    fn with_an_empty_store(backend) {
+        let lab = pool(backend).start()?;
+        lab.daemon("a")?.start_with(POLICY)?;
+        let writes = lab.writes("host1")?;
+        let locking = lab.vif("web1", 0)?.1.locking_mode;
+        let empty = lab.daemon("empty")?.start()?;
+        stands_by(&empty, "the store is new")?;
+        check(expectations(&lab)?);
+        // Filled, it is still not said to count.
+        empty.set_policy(&other_policy())?;
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        stands_by(&empty, "the store is new")?;
+        check(expectations(&lab)?);
+        ensure!(lab.writes("host1")? == writes, "something was written");
+        ensure!(lab.vif("web1", 0)?.1.locking_mode == locking && locking != LockingMode::Disabled);
+        empty.adopt()?;
+        empty.settle()?;
+        serves(&lab, 81)?;
+    }
+
+    /// A backup is brought back: what was enforced since stays until somebody says that the backup counts.
+    fn with_an_old_store(backend) {
+        let lab = pool(backend).start()?;
+        let mut daemon = lab.daemon("a")?.start_with(POLICY)?;
+        daemon.terminate()?;
+        let (store, backup) = (daemon.store(), daemon.store().with_extension("backup"));
+        copy_store(&store, &backup)?;
+        daemon.start()?;
+        daemon.set_policy(&other_policy())?;
+        daemon.settle()?;
+        daemon.terminate()?;
+        copy_store(&backup, &store)?;
+        daemon.start()?;
+        stands_by(&daemon, "bring the newer store back")?;
+        serves(&lab, 81)?;
+        daemon.adopt()?;
+        lab.set_policy(POLICY)?;
+        daemon.settle()?;
+        serves(&lab, 80)?;
+        // It counts from now on.
+        daemon.kill()?;
+        daemon.start()?;
+        daemon.settle()?;
+    }
+
+    /// The driver that came later has the pool; the one before stops writing and says so. Guests do not notice.
+    fn beside_another(backend) {
+        let lab = pool(backend).start()?;
+        let mut first = lab.daemon("first")?.start_with(POLICY)?;
+        let traffic = Traffic::start(&lab)?;
+        for _ in 0..ROUNDS {
+            first.set_policy(POLICY)?;
+            let mut second = lab.daemon("second")?.start()?;
+            second.set_policy(&format!("{POLICY}{}", include_str!("../policy/web3.toml")))?;
+            some_time(SOMETIME);
+            second.adopt()?;
+            stands_by(&first, "has taken this pool over")?;
+            second.settle()?;
+            // The first one's edits are kept, and not enforced.
+            let writes = lab.writes("host1")?;
+            first.store_policy(&other_policy())?;
+            some_time(SOMETIME);
+            second.settle()?;
+            ensure!(lab.writes("host1")? == writes, "the driver that stands by has written");
+            // To take the pool back: stop the other, start anew, and say which store counts.
+            second.kill()?;
+            first.kill()?;
+            first.start()?;
+            stands_by(&first, "bring the newer store back")?;
+            first.set_policy(POLICY)?;
+            first.adopt()?;
+            first.settle()?;
+            check(expectations(&lab)?);
+        }
+        traffic.judge_connections()?;
+    }
+}

@@ -1,0 +1,117 @@
+//! Big writes cut short, and a disk that is full.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use e2e::probe::check;
+use e2e::scenario::{POLICY, expectations, pool};
+use e2e::traffic::Traffic;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::editor::{Editor, policy_of, some_time};
+use super::faults::{ROUNDS, SOMETIME};
+use crate::on_bridge_and_ovs;
+
+/// The scenario's policy, and a rule that admits so many single addresses that they do not fit into one call.
+fn big() -> Result<String> {
+    let mut addresses = String::new();
+    for number in 0..12_000_u32 {
+        // Spread out, so that they neither join to prefixes nor compress well.
+        let [_, a, b, c] = number.wrapping_mul(2_654_435_761).to_be_bytes();
+        write!(addresses, "\"{}.{a}.{b}.{c}\", ", 100 + number % 100)?;
+    }
+    let rule = "remote_group = \"web\"\n\n[[group.rule]]\ndirection = \"ingress\"\nethertype = \"ipv4\"\nremote_set = \"big\"\n";
+    let set = format!("[[set]]\nid = \"big\"\naddresses = [{addresses}]\n\n");
+    Ok(set + &POLICY.replacen("remote_group = \"web\"\n", rule, 1))
+}
+
+on_bridge_and_ovs! {
+    /// Killed while it compares, uploads or waits for dom0: nothing half stands, and the next one finishes.
+    fn killed_while_uploading(backend) {
+        let lab = pool(backend).start()?;
+        let mut daemon = lab.daemon("a")?.deadline(60).call_timeout(60).start_with(POLICY)?;
+        let traffic = Traffic::start(&lab)?;
+        let big = big()?;
+        daemon.set_policy(&big)?;
+        daemon.settle()?;
+        ensure!(lab.audit("host1")?.iter().any(|line| line.contains(" part=")), "nothing was uploaded in parts");
+        for round in 0..ROUNDS {
+            daemon.set_policy(if round % 2 == 0 { POLICY } else { &big })?;
+            some_time(Duration::from_secs(2));
+            daemon.kill()?;
+            daemon.start()?;
+            daemon.settle()?;
+        }
+        daemon.set_policy(POLICY)?;
+        daemon.settle()?;
+        check(expectations(&lab)?);
+        traffic.judge_connections()?;
+    }
+
+    /// The store's disk is full: edits are refused, and said to be; everything else goes on. When there is room again, edits are
+    /// taken again.
+    fn disk_full(backend) {
+        let lab = pool(backend).start()?;
+        let small = Small::new(lab.scratch_path("small"))?;
+        let daemon = lab.daemon("a")?.store_in(small.0.join("store.db")).start_with(POLICY)?;
+        let traffic = Traffic::start(&lab)?;
+        for _ in 0..ROUNDS {
+            let editor = Editor::start(&daemon)?;
+            some_time(SOMETIME);
+            small.fill()?;
+            daemon.until("readyz tells", |daemon| Ok(daemon.trouble().contains("store")))?;
+            // Hosts are looked after all the same.
+            lab.hard_reboot("web2")?;
+            daemon.hook("reboot", "web2")?;
+            some_time(SOMETIME);
+            small.clear()?;
+            daemon.until("it is ready again", |daemon| Ok(daemon.trouble().is_empty()))?;
+            some_time(SOMETIME);
+            let ledger = editor.end(&daemon)?;
+            ensure!(ledger.refused > 0 && ledger.acknowledged > 0, "{ledger:?}");
+            lab.set_policy(&policy_of(&daemon)?)?;
+            daemon.settle()?;
+        }
+        check(expectations(&lab)?);
+        traffic.judge_connections()?;
+    }
+}
+
+/// A file system that is soon full.
+struct Small(PathBuf);
+
+impl Small {
+    fn new(path: PathBuf) -> Result<Self> {
+        std::fs::create_dir(&path)?;
+        mount(Some("small"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=2m"))?;
+        Ok(Self(path))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Leaves no byte.
+    fn fill(&self) -> Result<()> {
+        use std::io::Write as _;
+        let mut file = std::fs::File::create(self.ballast())?;
+        for size in [64 << 10, 4096, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.ballast())?)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Nothing is left to do if it cannot be.
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
