@@ -92,7 +92,7 @@ impl Ruleset {
 /// # Errors
 /// [`CompileError`]
 pub fn plan(host: &HostPolicy, family: Family, observed: &Observed, seed: u64) -> Result<Plan, CompileError> {
-    if host.attachments.is_empty() && host.guarded.is_empty() && observed.is_empty() {
+    if host.is_empty() && observed.is_empty() {
         return Ok(Plan::default());
     }
     let epoch = observed.epoch().unwrap_or_else(|| Epoch::seeded(seed));

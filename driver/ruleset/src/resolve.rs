@@ -30,6 +30,31 @@ impl Attachment {
     }
 }
 
+/// A port that is about to arrive on this host: the destination of a migration, or of a start, is known before the guest's
+/// domain and the names of its interfaces are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The port.
+    pub port: Port,
+    /// The bridge it will be on.
+    pub bridge: Interface,
+}
+
+/// The ports of one host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Those that are plugged.
+    pub attachments: Vec<Attachment>,
+    /// Those that are about to be. One that is plugged already counts as such.
+    pub expected: Vec<Expected>,
+}
+
+impl From<Vec<Attachment>> for Places {
+    fn from(attachments: Vec<Attachment>) -> Self {
+        Self { attachments, expected: Vec::new() }
+    }
+}
+
 /// What a rule's remote refers to, when it is not written in the rule itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerSet {
@@ -44,6 +69,8 @@ pub enum PeerSet {
 pub struct HostPolicy {
     /// Ports on this host.
     pub attachments: Vec<Attachment>,
+    /// Ports that are about to arrive, sorted by VIF.
+    pub expected: Vec<Expected>,
     /// The groups those ports use.
     pub groups: BTreeMap<GroupId, Group>,
     /// Those of them whose connections live on when their rule goes.
@@ -71,7 +98,8 @@ pub enum ResolveError {
 
 /// The share of one host.
 ///
-/// `live` are all ports that run anywhere in the pool: they are the members of groups.
+/// `live` are all ports that run anywhere in the pool: they are the members of groups. `places` are those of this host;
+/// attachments alone will do.
 ///
 /// # Errors
 /// [`ResolveError`] for a dangling reference. (A rule whose remote *group* is undefined admits nobody: the group may
@@ -79,14 +107,16 @@ pub enum ResolveError {
 pub fn resolve<'a>(
     policy: &Policy,
     live: impl IntoIterator<Item = &'a Port>,
-    attachments: Vec<Attachment>,
+    places: impl Into<Places>,
     guarded: BTreeSet<Interface>,
 ) -> Result<HostPolicy, ResolveError> {
+    let Places { mut attachments, mut expected } = places.into();
+    expected.retain(|e| !attachments.iter().any(|a| a.port.vif == e.port.vif));
     let mut groups = BTreeMap::new();
-    for attachment in &attachments {
-        for id in &attachment.port.groups {
+    for port in attachments.iter().map(|a| &a.port).chain(expected.iter().map(|e| &e.port)) {
+        for id in &port.groups {
             let group = policy.groups.get(id).ok_or_else(|| ResolveError::UnknownGroup {
-                port: attachment.port.vif.to_string(),
+                port: port.vif.to_string(),
                 group: id.clone(),
             })?;
             groups.entry(id.clone()).or_insert_with(|| group.clone());
@@ -125,25 +155,37 @@ pub fn resolve<'a>(
         merged.sort_unstable();
         peers.insert(set.clone(), merged);
     }
-    let mut attachments = attachments;
     attachments.sort_by_key(|a| (a.domid, a.device));
+    expected.sort_by(|a, b| (&a.port.vif, &a.bridge).cmp(&(&b.port.vif, &b.bridge)));
     let keep = policy.keep.iter().filter(|id| groups.contains_key(*id)).cloned().collect();
     let provider = policy.provider.clone();
-    Ok(HostPolicy { attachments, groups, keep, peers, members, provider, guarded })
+    Ok(HostPolicy { attachments, expected, groups, keep, peers, members, provider, guarded })
 }
 
 impl HostPolicy {
+    /// Whether nothing is to be enforced.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.attachments.is_empty() && self.expected.is_empty() && self.guarded.is_empty()
+    }
+
+    /// Every port of this host, those that are about to arrive last.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.attachments.iter().map(|a| &a.port).chain(self.expected.iter().map(|e| &e.port))
+    }
+
     /// The same with these ports closed: in no group and with no pairs, so that only what every guest needs passes. Groups
     /// that no other port uses go with them.
     #[must_use]
     pub fn closing(&self, ports: &BTreeSet<VifUuid>) -> Self {
         let mut closed = self.clone();
-        for attachment in closed.attachments.iter_mut().filter(|a| ports.contains(&a.port.vif)) {
-            attachment.port.groups.clear();
-            attachment.port.pairs.clear();
+        let here = closed.attachments.iter_mut().map(|a| &mut a.port);
+        let all = here.chain(closed.expected.iter_mut().map(|e| &mut e.port));
+        for port in all.filter(|port| ports.contains(&port.vif)) {
+            port.groups.clear();
+            port.pairs.clear();
         }
-        let used: BTreeSet<GroupId> =
-            closed.attachments.iter().flat_map(|a| a.port.groups.iter().cloned()).collect();
+        let used: BTreeSet<GroupId> = closed.ports().flat_map(|port| port.groups.iter().cloned()).collect();
         closed.groups.retain(|id, _| used.contains(id));
         closed.keep.retain(|id| used.contains(id));
         closed

@@ -2,6 +2,7 @@
 //! carries out is design §3, whose steps the comments number.
 
 mod base;
+mod expected;
 mod groups;
 mod keep;
 mod local;
@@ -51,6 +52,9 @@ struct Names {
     deny: ChainName,
     unknown_from: ChainName,
     unknown_to: ChainName,
+    other_from: ChainName,
+    unopposed: ChainName,
+    other_to: ChainName,
     provider_egress: ChainName,
     provider_ingress: ChainName,
     raw: ChainName,
@@ -72,10 +76,18 @@ impl Names {
             deny: ChainName::ours("deny")?,
             unknown_from: ChainName::ours("unknown-from")?,
             unknown_to: ChainName::ours("unknown-to")?,
+            other_from: ChainName::ours("other-from")?,
+            unopposed: ChainName::ours("unopposed")?,
+            other_to: ChainName::ours("other-to")?,
             provider_egress: ChainName::ours("po")?,
             provider_ingress: ChainName::ours("pi")?,
             raw: ChainName::ours("raw")?,
         })
+    }
+
+    /// How a packet is accepted whose receiver is not filtered.
+    fn open(&self, host: &HostPolicy) -> &ChainName {
+        if host.keep.is_empty() { &self.accept } else { &self.open_accept }
     }
 }
 
@@ -134,8 +146,10 @@ pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Rulese
     let groups: BTreeMap<_, _> =
         host.groups.keys().map(|id| Ok((id, GroupChains::of(id)?))).collect::<Result<_, InvalidId>>()?;
     for attachment in host.attachments.iter().filter(|a| a.port.security == PortSecurity::On) {
-        base::port_chains(attachment, family, &names, &groups, &mut filter)?;
+        let [vif, _] = attachment.interfaces();
+        base::port_chains(&attachment.port, &vif, family, &names, &groups, &mut filter)?;
     }
+    expected::write(host, family, &names, &groups, &mut filter)?;
     groups::write(host, family, &names, &groups, &mut filter)?;
     let raw = Chains::from([(names.raw.clone(), zones(host))]);
     Ok(Ruleset { family, filter, raw })
@@ -171,6 +185,11 @@ pub(super) fn is_permission_list(chain: &ChainName) -> bool {
 
 fn packet_is(mark: PacketMark, target: Target) -> Rule {
     Rule::new([Match::PacketMark { negated: false, mark }], target)
+}
+
+/// The sender is not filtered.
+fn unopposed() -> Rule {
+    Rule::always(Target::SetPacketMark(PacketMark::UNOPPOSED))
 }
 
 /// `dwb-accept`: the connection is marked, so that what belongs to it takes the fast path.
@@ -243,8 +262,8 @@ fn forward(names: &Names, epoch: Epoch, guarded: bool, keeping: bool) -> Result<
 
 /// The trees over interface names.
 fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(), InvalidId> {
-    // The names of some ports, sorted. Both of a port's lead to the chains named after its vif.
-    let leaves = |chosen: fn(&Attachment) -> bool, target: fn(&str) -> Result<Target, InvalidId>| {
+    // The names of some ports. Both of a port's lead to the same.
+    let leaves = |chosen: fn(&Attachment) -> bool, target: &dyn Fn(&str) -> Result<Target, InvalidId>| {
         let mut leaves = Vec::new();
         for attachment in host.attachments.iter().filter(|a| chosen(a)) {
             let [vif, tap] = attachment.interfaces();
@@ -252,44 +271,46 @@ fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(),
             leaves.push((vif, target.clone()));
             leaves.push((tap, target));
         }
-        leaves.sort_unstable();
         Ok::<Vec<(String, Target)>, InvalidId>(leaves)
     };
-    let filtered: fn(&Attachment) -> bool = |a| a.port.security == PortSecurity::On;
+    // Filtered ports have a chain each; what is known not to be filtered must not be taken for one that is about to arrive.
+    let all = |label: &str, unfiltered: &Target| {
+        let own = |vif: &str| Ok(Target::Goto(ChainName::ours(&format!("{label}-{vif}"))?));
+        let mut all = leaves(|a| a.port.security == PortSecurity::On, &own)?;
+        all.extend(leaves(|a| a.port.security == PortSecurity::Off, &|_| Ok(unfiltered.clone()))?);
+        all.sort_unstable();
+        Ok::<_, InvalidId>(all)
+    };
     let guarded = !host.guarded.is_empty();
 
-    let mut sources = leaves(filtered, |vif| Ok(Target::Goto(ChainName::ours(&format!("s-{vif}"))?)))?;
-    let mut otherwise = Vec::new();
-    if guarded {
-        sources.extend(leaves(|a| a.port.security == PortSecurity::Off, |_| Ok(Target::Return))?);
-        sources.sort_unstable();
-        otherwise.push(Rule::always(Target::Goto(names.unknown_from.clone())));
-    }
+    let sources = all("s", &Target::Return)?;
+    let otherwise = [Rule::always(Target::Goto(names.unknown_from.clone()))];
     by_kind(&sources, |kind, sources| {
         let tree =
             NameTree { root: kind.source()?, label: "x", condition: Match::PhysdevIn, otherwise: &otherwise };
         tree.write(sources, chains)
     })?;
 
-    let senders = leaves(filtered, |vif| Ok(Target::Goto(ChainName::ours(&format!("o-{vif}"))?)))?;
-    let otherwise = [Rule::always(Target::SetPacketMark(PacketMark::UNOPPOSED))];
+    let senders = all("o", &Target::Goto(names.unopposed.clone()))?;
+    if host.attachments.iter().any(|a| a.port.security == PortSecurity::Off) {
+        chains.insert(names.unopposed.clone(), vec![unopposed()]);
+    }
+    let otherwise = [Rule::always(Target::Goto(names.other_from.clone()))];
     let tree =
         NameTree { root: names.from.clone(), label: "f", condition: Match::PhysdevIn, otherwise: &otherwise };
     tree.write(&senders, chains)?;
 
-    let receivers = leaves(filtered, |vif| Ok(Target::Goto(ChainName::ours(&format!("i-{vif}"))?)))?;
-    let open = if host.keep.is_empty() { &names.accept } else { &names.open_accept };
-    let otherwise = [Rule::always(Target::Goto(open.clone()))];
+    let receivers = all("i", &Target::Goto(names.open(host).clone()))?;
+    let otherwise = [Rule::always(Target::Goto(names.other_to.clone()))];
     let tree =
         NameTree { root: names.to.clone(), label: "t", condition: Match::PhysdevOut, otherwise: &otherwise };
     tree.write(&receivers, chains)?;
 
     if guarded {
-        let from = host.guarded.iter().map(|b| Rule::new([Match::InBridge(b.clone())], DEFAULT_VERDICT));
-        chains.insert(names.unknown_from.clone(), from.collect());
         let to = host.guarded.iter().map(|b| Rule::new([Match::OutBridge(b.clone())], DEFAULT_VERDICT));
         chains.insert(names.unknown_to.clone(), to.collect());
-        let known = leaves(|_| true, |_| Ok(Target::Return))?;
+        let mut known = leaves(|_| true, &|_| Ok(Target::Return))?;
+        known.sort_unstable();
         let otherwise = [Rule::always(Target::Goto(names.unknown_to.clone()))];
         by_kind(&known, |kind, known| {
             let root = kind.receiver()?;
@@ -319,8 +340,8 @@ fn by_kind(
 /// The number is taken from the bridge's name, so that it stays the same whatever else is on the host; two names that
 /// want the same number are told apart by their order.
 fn zones(host: &HostPolicy) -> Vec<Rule> {
-    let mut bridges: Vec<&Interface> =
-        host.attachments.iter().map(|a| &a.bridge).chain(&host.guarded).collect();
+    let ports = host.attachments.iter().map(|a| &a.bridge).chain(host.expected.iter().map(|e| &e.bridge));
+    let mut bridges: Vec<&Interface> = ports.chain(&host.guarded).collect();
     bridges.sort_unstable();
     bridges.dedup();
     let mut taken = std::collections::BTreeSet::new();

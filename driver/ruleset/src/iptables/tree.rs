@@ -19,7 +19,7 @@ use crate::ids::{ChainName, Interface, InvalidId};
 const FLAT: usize = 8;
 
 /// So many chains follow one another at most in a tree over interface names.
-pub(super) const NAME_LEVELS: usize = 5;
+pub(super) const NAME_LEVELS: usize = 4;
 
 /// So many chains follow one another at most in a tree over prefixes.
 pub(super) const PREFIX_LEVELS: usize = 6;

@@ -63,19 +63,22 @@ fn is_filtered(end: Endpoint<'_>) -> bool {
 
 /// Whether a packet is for the address of a filtered port of the bridge and goes out to somebody who does not have it. What
 /// becomes of it says nothing about its connection.
-pub(crate) fn strays(host: &HostPolicy, way: &Way, packet: &Packet) -> bool {
+pub(crate) fn strays(host: &HostPolicy, way: &Way, to: Endpoint<'_>, packet: &Packet) -> bool {
     let Some((_, destination)) = packet.addresses() else { return false };
     let family = Family::of(&destination.into());
-    let filtered: Vec<_> = host
-        .attachments
-        .iter()
-        .filter(|a| a.port.security == PortSecurity::On && a.bridge.as_str() == way.bridge)
-        .collect();
-    let is_somebodys =
-        filtered.iter().any(|a| a.port.sources(family).iter().any(|(_, net)| *net == destination.into()));
-    let receiver = filtered.iter().find(|a| a.interfaces().contains(&way.output));
-    let has_it =
-        receiver.is_some_and(|a| a.port.sources(family).iter().any(|(_, net)| net.contains(&destination)));
+    let is_guarded = host.guarded.iter().any(|bridge| bridge.as_str() == way.bridge);
+    let here = host.attachments.iter().map(|a| (&a.port, &a.bridge));
+    let arriving = host.expected.iter().filter(|_| !is_guarded).map(|e| (&e.port, &e.bridge));
+    let is_somebodys = here.chain(arriving).any(|(port, bridge)| {
+        let has = || port.sources(family).iter().any(|(_, net)| *net == destination.into());
+        port.security == PortSecurity::On && bridge.as_str() == way.bridge && has()
+    });
+    let has_it = match to {
+        Endpoint::Port(port) if port.security == PortSecurity::On => {
+            port.sources(family).iter().any(|(_, net)| net.contains(&destination))
+        }
+        _ => false,
+    };
     is_somebodys && !has_it
 }
 
@@ -117,7 +120,7 @@ fn compare(
     let wanted = if passes { Fate::Accepted } else { Fate::Dropped };
     let at_sender = matches!(expected, Passage::Stops { side: Direction::Egress, .. });
     let wanted_mark = match connection {
-        _ if strays(host, way, packet) && !at_sender => before,
+        _ if strays(host, way, hop.to, packet) && !at_sender => before,
         Connection::New | Connection::Original if passes => (before & !MARK_MASK) | epoch,
         Connection::New | Connection::Original if by_rules && before & MARK_MASK != epoch => {
             (before & !MARK_MASK) | Mark::REVOKED.value()
@@ -145,15 +148,17 @@ fn one_policy(seed: u64, tamper: Tamper) -> Result<[usize; 2], String> {
     let world = World::random(&mut r);
     let host = world.host();
     let mut seen = [0, 0];
-    if host.attachments.is_empty() && host.guarded.is_empty() {
+    if host.is_empty() {
         return Ok(seen);
     }
     let observed = Family::ALL.map(|family| installed(&host, family, tamper));
     for _ in 0..PACKETS {
         let way = world.way(&mut r);
-        let hop = world.hop(&host, &way);
         let at = r.below(2);
+        let hop = world.hop(&host, &way);
+        let hop = world.with_arriving(&mut r, &host, &way, hop);
         let packet = world.packet(&mut r, &hop, Family::ALL[at]);
+        let hop = world.hop_of(&host, &way, &packet);
         let epoch = observed[at].epoch().unwrap();
         let state = state(&mut r, &packet, epoch);
         compare(&host, &hop, &way, &packet, &observed[at], state)?;
@@ -194,7 +199,12 @@ fn without(dump: &str, what: &str) -> String {
 /// A comparison that finds nothing must be able to find something.
 #[test]
 fn chains_that_differ_from_the_contract_are_found_out() {
-    let faults: [(&str, Tamper); 15] = [
+    let faults: [(&str, Tamper); 18] = [
+        ("whoever arrives may say anything", |dump| without(dump, "-A dwb-other-from -i")),
+        ("whoever arrives may be told anything", |dump| without(dump, "-A dwb-other-to -d")),
+        ("whoever arrives may say it in anybody's name", |dump| {
+            without(dump, "-A dwb-unknown-from -i xapi1 -m mac")
+        }),
         ("servers and routers pass", |dump| without(dump, "-A dwb-guard ")),
         ("claims in neighbour advertisements pass", |dump| without(dump, "--icmpv6-type 136 -j dwb-n-")),
         ("any MAC", |dump| dump.replace("--mac-source 00:16:3e:00:00:01", "--mac-source 00:16:3e:00:00:02")),

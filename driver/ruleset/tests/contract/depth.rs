@@ -12,7 +12,7 @@ use ruleset::model::{
     Action, AddressPair, Direction, Family, Group, Policy, Port, PortRange, PortSecurity, Protocol,
     ProviderRule, Remote, Rule, Service,
 };
-use ruleset::resolve::{Attachment, HostPolicy, resolve};
+use ruleset::resolve::{Attachment, Expected, HostPolicy, Places, resolve};
 
 use crate::generate::Random;
 
@@ -118,7 +118,11 @@ fn host(vifs: u16, rules: u16, everybody: Vec<IpNet>) -> HostPolicy {
         policy.provider.push(ProviderRule { action: Action::Allow, rule });
     }
     let live: Vec<Port> = attachments.iter().map(|a| a.port.clone()).collect();
-    resolve(&policy, &live, attachments, ["xapi1".parse().unwrap()].into()).unwrap()
+    // The last one is about to arrive, by another bridge that is not guarded.
+    let arriving = attachments.pop().filter(|_| vifs > 1);
+    let expected = arriving.map(|a| Expected { port: a.port, bridge: "xapi2".parse().unwrap() });
+    let places = Places { attachments, expected: expected.into_iter().collect() };
+    resolve(&policy, &live, places, ["xapi1".parse().unwrap()].into()).unwrap()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ruleset::model::{
     ProviderRule, Remote, Rule, Service,
 };
 use ruleset::packet::{Packet, Payload, Transport};
-use ruleset::resolve::{Attachment, HostPolicy, resolve};
+use ruleset::resolve::{Attachment, Expected, HostPolicy, Places, resolve};
 use ruleset::verdict::{Endpoint, Hop};
 
 /// SplitMix64: a whole case from one number.
@@ -53,6 +53,8 @@ impl Random {
 pub(crate) struct World {
     pub(crate) policy: Policy,
     pub(crate) attachments: Vec<Attachment>,
+    /// Ports that are about to arrive.
+    pub(crate) expected: Vec<Expected>,
     /// Ports that run on other hosts.
     pub(crate) elsewhere: Vec<Port>,
     pub(crate) guarded: BTreeSet<ruleset::ids::Interface>,
@@ -90,14 +92,18 @@ impl World {
             let bridge = BRIDGES[r.below(bridges)].parse().unwrap();
             attachments.push(Attachment { port: port(r, n, &policy), domid, device, bridge });
         }
-        let elsewhere = (20..20 + r.below(6)).map(|n| port(r, n, &policy)).collect();
+        let elsewhere: Vec<Port> = (20..20 + r.below(6)).map(|n| port(r, n, &policy)).collect();
+        let coming = if r.percent(40) { elsewhere.iter().take(2).cloned().collect() } else { Vec::new() };
+        let expected = |port| Expected { port, bridge: BRIDGES[r.below(bridges)].parse().unwrap() };
+        let expected = coming.into_iter().map(expected).collect();
         let guarded = BRIDGES.iter().filter(|_| r.percent(25)).map(|b| b.parse().unwrap()).collect();
-        Self { policy, attachments, elsewhere, guarded }
+        Self { policy, attachments, expected, elsewhere, guarded }
     }
 
     pub(crate) fn host(&self) -> HostPolicy {
         let live = self.attachments.iter().map(|a| &a.port).chain(&self.elsewhere);
-        resolve(&self.policy, live, self.attachments.clone(), self.guarded.clone()).unwrap()
+        let places = Places { attachments: self.attachments.clone(), expected: self.expected.clone() };
+        resolve(&self.policy, live, places, self.guarded.clone()).unwrap()
     }
 
     /// Changes one thing.
@@ -304,6 +310,48 @@ impl World {
     pub(crate) fn hop<'a>(&self, host: &'a HostPolicy, way: &Way) -> Hop<'a> {
         let (from, to) = (self.endpoint(host, &way.input), self.endpoint(host, &way.output));
         Hop { from, to, guarded: self.guarded.iter().any(|b| b.as_str() == way.bridge) }
+    }
+
+    /// The hop of a packet: on a network that is not guarded a guest that is about to arrive is known by its MAC when it sends,
+    /// by a single address when it receives.
+    pub(crate) fn hop_of<'a>(&self, host: &'a HostPolicy, way: &Way, packet: &Packet) -> Hop<'a> {
+        let mut hop = self.hop(host, way);
+        if hop.guarded {
+            return hop;
+        }
+        let find = |is: &dyn Fn(&Port) -> bool| {
+            let here = host.expected.iter().filter(|e| e.bridge.as_str() == way.bridge).map(|e| &e.port);
+            let mut filtered = here.filter(|port| port.security == PortSecurity::On);
+            filtered.find(|port| is(port)).map_or(Endpoint::OtherVif, Endpoint::Port)
+        };
+        if matches!(hop.from, Endpoint::OtherVif) {
+            let macs =
+                |port: &Port| port.pairs.iter().filter_map(|p| p.mac).chain([port.mac]).collect::<Vec<_>>();
+            hop.from = find(&|port| macs(port).contains(&packet.source));
+        }
+        if let (Endpoint::OtherVif, Some((_, destination))) = (hop.to, packet.addresses()) {
+            let family = Family::of(&destination.into());
+            hop.to = find(&|port| port.sources(family).iter().any(|(_, net)| *net == destination.into()));
+        }
+        hop
+    }
+
+    /// The same hop for a packet that a guest about to arrive may be behind: often a stranger is taken for it.
+    pub(crate) fn with_arriving<'a>(
+        &self,
+        r: &mut Random,
+        host: &'a HostPolicy,
+        way: &Way,
+        mut hop: Hop<'a>,
+    ) -> Hop<'a> {
+        let here: Vec<&Port> =
+            host.expected.iter().filter(|e| e.bridge.as_str() == way.bridge).map(|e| &e.port).collect();
+        for end in [&mut hop.from, &mut hop.to] {
+            if matches!(end, Endpoint::OtherVif) && !here.is_empty() && r.percent(60) {
+                *end = Endpoint::Port(r.pick(&here));
+            }
+        }
+        hop
     }
 
     /// An IP packet on its way: mostly honest, often close to a rule.

@@ -77,7 +77,7 @@ impl Bench<'_> {
         about: Option<&Packet>,
         connection: Connection,
     ) -> Result<bool, String> {
-        let expected = verdict(self.host, &self.world.hop(self.host, way), packet, connection);
+        let expected = verdict(self.host, &self.world.hop_of(self.host, way, packet), packet, connection);
         let passed = self.tracker.pass(self.observed, way, packet, about);
         if passed == expected.passes() {
             Ok(passed)
@@ -90,11 +90,11 @@ impl Bench<'_> {
 
     fn original(&mut self, talk: &mut Talk) -> Result<(), String> {
         let connection = if talk.answered { Connection::Original } else { Connection::New };
-        let hop = self.world.hop(self.host, &talk.way);
+        let hop = self.world.hop_of(self.host, &talk.way, &talk.first);
         let expected = verdict(self.host, &hop, &talk.first, connection);
         let passed = self.send(&talk.way, &talk.first, None, connection)?;
         talk.begun |= passed;
-        let strays = strays(self.host, &talk.way, &talk.first);
+        let strays = strays(self.host, &talk.way, hop.to, &talk.first);
         match expected {
             Passage::Passes { .. } | Passage::Stops { side: Direction::Ingress, .. } if strays => {}
             Passage::Passes { .. } => talk.cut = false,
@@ -135,7 +135,9 @@ fn one_life(seed: u64, tamper: Tamper) -> Result<usize, String> {
         let observed = parse_save(&tamper(&tables.save())).unwrap();
         for _ in 0..12 {
             let way = world.way(&mut r);
-            let packet = world.packet(&mut r, &world.hop(&host, &way), family);
+            let hop = world.hop(&host, &way);
+            let hop = world.with_arriving(&mut r, &host, &way, hop);
+            let packet = world.packet(&mut r, &hop, family);
             let tracked = matches!(packet.transport(), Some(Transport::Ports { .. }));
             // Nobody talks to himself, and no two talk twice: replies and errors are then told apart by addresses.
             let (a, b) = packet.addresses().unwrap();
@@ -159,7 +161,9 @@ fn one_life(seed: u64, tamper: Tamper) -> Result<usize, String> {
             }
         }
         let zones = |world: &World| -> BTreeSet<_> {
-            world.attachments.iter().map(|a| a.bridge.clone()).chain(world.guarded.iter().cloned()).collect()
+            let here = world.attachments.iter().map(|a| &a.bridge);
+            let ports = here.chain(world.expected.iter().map(|e| &e.bridge));
+            ports.chain(&world.guarded).cloned().collect()
         };
         let before = zones(&world);
         world.edit(&mut r);

@@ -58,6 +58,14 @@ pub(crate) fn is_filtered(end: Endpoint<'_>) -> bool {
     matches!(end, Endpoint::Port(port) if port.security == PortSecurity::On)
 }
 
+/// Who is at a port: one that is about to arrive is known by its VIF.
+fn endpoint<'a>(world: &World, host: &'a HostPolicy, port: &SwitchPort) -> Endpoint<'a> {
+    let arriving = host.expected.iter().find(
+        |expected| matches!(&port.kind, PortKind::Guest { vif: Some(vif), .. } if *vif == expected.port.vif),
+    );
+    arriving.map_or_else(|| world.endpoint(host, &port.name), |expected| Endpoint::Port(&expected.port))
+}
+
 /// The VLAN header that a network's packets have at a port.
 pub(crate) fn header(tag: Option<u16>, port: &SwitchPort) -> Option<u16> {
     tag.filter(|_| matches!(port.kind, PortKind::Wire { .. }))
@@ -74,7 +82,8 @@ pub(crate) fn case<'a>(
     let ports = on_network(&switch.ports[&parent()], tag);
     let (from, to) = (r.pick(&ports), r.pick(&ports));
     let way = Way { bridge: network.to_owned(), input: from.name.clone(), output: to.name.clone() };
-    let hop = world.hop(host, &way);
+    let (from_end, to_end) = (endpoint(world, host, from), endpoint(world, host, to));
+    let hop = Hop { from: from_end, to: to_end, ..world.hop(host, &way) };
     // A guest's two interfaces are one port.
     if from.ofport == to.ofport
         || matches!((hop.from, hop.to), (Endpoint::Port(a), Endpoint::Port(b)) if a.vif == b.vif)
@@ -106,10 +115,7 @@ pub(crate) fn case<'a>(
         2..9 => packet.destination = r.pick(&theirs),
         _ => {}
     }
-    let owned = |port: &&SwitchPort| {
-        let way = Way { bridge: network.to_owned(), input: port.name.clone(), output: port.name.clone() };
-        macs_of(world.hop(host, &way).from, port).contains(&packet.destination)
-    };
+    let owned = |port: &&SwitchPort| macs_of(endpoint(world, host, port), port).contains(&packet.destination);
     let owners = ports.iter().filter(|port| owned(port)).count();
     let nobodys = owners == 0;
     let is_wire = matches!(to.kind, PortKind::Wire { .. });

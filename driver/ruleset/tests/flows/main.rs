@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod agree;
+mod arriving;
 mod change;
 #[path = "../contract/generate.rs"]
 #[expect(dead_code, reason = "shared with the other back end's tests, which use all of it")]

@@ -90,6 +90,14 @@ pub(crate) fn switch(r: &mut Random, host: &HostPolicy) -> OvsHost {
             add(&tap, None, tag, PortKind::Guest { vif: known, mac, locked: false });
         }
     }
+    // Some that are about to arrive are plugged already.
+    for (n, expected) in host.expected.iter().enumerate() {
+        if r.percent(70) {
+            let (tag, mac) = (tag_of(expected.bridge.as_str()), Some(expected.port.mac));
+            let vif = Some(expected.port.vif.clone());
+            add(&format!("vif{}.0", 30_000 + n), None, tag, PortKind::Guest { vif, mac, locked: false });
+        }
+    }
     let network = |tag| Network { parent: parent(), tag };
     OvsHost {
         networks: [(parent(), network(None)), ("xapi1".parse().unwrap(), network(Some(TAG)))].into(),

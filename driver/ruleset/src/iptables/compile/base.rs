@@ -11,9 +11,8 @@ use crate::ids::{ChainName, GroupId, InvalidId, Mac};
 use crate::iptables::Chains;
 use crate::iptables::mark::PacketMark;
 use crate::iptables::rule::{CtStates, Match, Rule, Target};
-use crate::model::{Direction, Family, Icmp, PortRange, Protocol};
+use crate::model::{Direction, Family, Icmp, Port, PortRange, Protocol};
 use crate::packet::{ICMP_REDIRECT, icmpv6};
-use crate::resolve::Attachment;
 
 fn icmp6(kind: u8) -> [Match; 2] {
     [Match::Protocol(Protocol::ICMPV6), Match::Icmpv6(Icmp { kind, code: None })]
@@ -81,21 +80,21 @@ fn behind_authentication() -> Vec<Rule> {
     rules
 }
 
-/// The three chains of one filtered port, and for IPv6 the one that checks what it claims in ND.
+/// The three chains of one filtered port, named after `name`, and for IPv6 the one that checks what it claims in ND.
 pub(super) fn port_chains(
-    attachment: &Attachment,
+    port: &Port,
+    name: &str,
     family: Family,
     names: &Names,
     groups: &BTreeMap<&GroupId, GroupChains>,
     chains: &mut Chains,
 ) -> Result<(), InvalidId> {
-    let [vif, _] = attachment.interfaces();
-    let sources = attachment.port.sources(family);
-    let source_chain = ChainName::ours(&format!("s-{vif}"))?;
+    let sources = port.sources(family);
+    let source_chain = ChainName::ours(&format!("s-{name}"))?;
     let rules = match family {
-        Family::Ipv4 => sources_v4(attachment.port.mac, &sources, names)?,
+        Family::Ipv4 => sources_v4(port.mac, &sources, names)?,
         Family::Ipv6 => {
-            let claims = ChainName::ours(&format!("n-{vif}"))?;
+            let claims = ChainName::ours(&format!("n-{name}"))?;
             chains.insert(claims.clone(), nd_claims(&sources));
             sources_v6(&sources, &claims, names)
         }
@@ -109,7 +108,7 @@ pub(super) fn port_chains(
         };
         let mut rules = Vec::new();
         if direction == Direction::Ingress {
-            rules.extend(local::meant(&attachment.port, family));
+            rules.extend(local::meant(port, family));
         }
         let essentials = essentials(direction, family)?.into_iter();
         rules.extend(essentials.map(|matches| Rule::new(matches, Target::Goto(passed.clone()))));
@@ -118,7 +117,7 @@ pub(super) fn port_chains(
             Direction::Egress => &names.provider_egress,
             Direction::Ingress => &names.provider_ingress,
         };
-        let own: BTreeSet<&GroupId> = attachment.port.groups.iter().collect();
+        let own: BTreeSet<&GroupId> = port.groups.iter().collect();
         let lists = own.into_iter().filter_map(|group| groups.get(group)).map(|group| group.chain(direction));
         for list in std::iter::once(provider).chain(lists) {
             rules.push(Rule::always(Target::Jump(list.clone())));
@@ -129,7 +128,7 @@ pub(super) fn port_chains(
             }
         }
         rules.extend(denial(names));
-        chains.insert(ChainName::ours(&format!("{label}-{vif}"))?, rules);
+        chains.insert(ChainName::ours(&format!("{label}-{name}"))?, rules);
     }
     Ok(())
 }

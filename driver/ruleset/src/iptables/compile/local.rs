@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::groups::digest;
-use super::{CompileError, Names};
+use super::{CompileError, Names, expected};
 use crate::ids::{ChainName, Interface};
 use crate::iptables::Chains;
 use crate::iptables::mark::PacketMark;
@@ -29,13 +29,15 @@ pub(super) fn write(
     chains: &mut Chains,
 ) -> Result<(), CompileError> {
     let mut homes: BTreeMap<IpNet, BTreeSet<&Interface>> = BTreeMap::new();
-    for attachment in host.attachments.iter().filter(|a| a.port.security == PortSecurity::On) {
-        let sources = attachment.port.sources(family).into_iter().map(|(_, net)| net);
-        for address in sources.filter(|net| net.prefix_len() == net.max_prefix_len()) {
-            homes.entry(address).or_default().insert(&attachment.bridge);
+    let here = host.attachments.iter().map(|a| (&a.port, &a.bridge));
+    let here = here.filter(|(port, _)| port.security == PortSecurity::On);
+    let arriving = expected::open(host).map(|e| (&e.port, &e.bridge));
+    for (port, bridge) in here.chain(arriving) {
+        for address in addresses(port, family) {
+            homes.entry(address).or_default().insert(bridge);
         }
     }
-    let addresses: Vec<IpNet> = homes.keys().copied().collect();
+    let known: Vec<IpNet> = homes.keys().copied().collect();
     let strays = |address| {
         let bridges = homes.get(&address).into_iter().flatten();
         let here = bridges.map(|bridge| [Match::Destination(address), Match::InBridge((*bridge).clone())]);
@@ -47,7 +49,13 @@ pub(super) fn write(
         condition: Match::Destination,
         rules: &strays,
     };
-    Ok(tree.write(&addresses, chains)?)
+    Ok(tree.write(&known, chains)?)
+}
+
+/// The single addresses of a port.
+pub(super) fn addresses(port: &Port, family: Family) -> BTreeSet<IpNet> {
+    let nets = port.sources(family).into_iter().map(|(_, net)| net);
+    nets.filter(|net| net.prefix_len() == net.max_prefix_len()).collect()
 }
 
 /// How a receiving port's chain begins: what is for one of its addresses has come to the right one.

@@ -6,6 +6,7 @@ use crate::iptables::interpret::{Conntrack, Fate, Transit, traverse};
 use crate::iptables::parse_save;
 use crate::model::{Direction, Policy, Protocol, Remote, Service};
 use crate::packet::{Packet, Transport};
+use crate::resolve::Expected;
 
 fn text(ruleset: &Ruleset) -> String {
     let mut out = String::new();
@@ -41,6 +42,19 @@ fn golden_guarded_with_an_open_port() {
     host.attachments[1].port.security = PortSecurity::Off;
     host.guarded.insert("xapi1".parse().unwrap());
     insta::assert_snapshot!(text(&compile(&host, Family::Ipv4, Epoch::seeded(0)).unwrap()));
+}
+
+#[test]
+fn golden_one_that_is_about_to_arrive() {
+    let mut host = host(&fixtures::policy(), 2);
+    let Some(Attachment { port, bridge, .. }) = host.attachments.pop() else { panic!("two guests") };
+    host.expected.push(Expected { port, bridge });
+    insta::assert_snapshot!(text(&compile(&host, Family::Ipv4, Epoch::seeded(0)).unwrap()));
+    // Where a stranger could be taken for it, nothing is opened.
+    host.guarded.insert("xapi1".parse().unwrap());
+    let closed = text(&compile(&host, Family::Ipv4, Epoch::seeded(0)).unwrap());
+    host.expected.clear();
+    assert_eq!(closed, text(&compile(&host, Family::Ipv4, Epoch::seeded(0)).unwrap()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who receives, and how the last step remembers the connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::site::{Layout, Net, Other};
 use super::state::{mark, tracked};
@@ -16,6 +16,8 @@ const BUCKETS: u32 = 32;
 const BUCKET_SIZE: usize = 150;
 
 pub(super) fn write(layout: &Layout<'_>, epoch: Epoch, out: &mut Builder) -> Result<(), CompileError> {
+    let arriving: BTreeSet<u32> =
+        layout.ports.iter().filter(|site| site.arriving).map(|site| site.id).collect();
     for ((network, mac), ids) in layout.receivers() {
         let matches = Match { dl_dst: Some(Destination::Exactly(mac)), ..Match::default() };
         let mut actions: Vec<Action> = ids.iter().flat_map(|id| receive(*id)).collect();
@@ -28,6 +30,10 @@ pub(super) fn write(layout: &Layout<'_>, epoch: Epoch, out: &mut Builder) -> Res
             actions.push(Action::Resubmit(table::REST));
         } else if ids.len() > 1 {
             actions.push(Action::Resubmit(table::SETTLE));
+        }
+        // A guest that still runs elsewhere is reached as before, too. What its port here says of the connection stands.
+        if !others && ids.iter().any(|id| arriving.contains(id)) {
+            actions.push(Action::Resubmit(table::REST_OUTPUT));
         }
         out.add(table::DELIVER, 100, matches.register(table::NETWORK, network), actions);
     }

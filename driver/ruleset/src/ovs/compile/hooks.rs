@@ -19,6 +19,10 @@ mod priority {
     pub(super) const TO_MANY: u16 = 45_600;
     /// From the wire, for a MAC that may be nobody's.
     pub(super) const FROM_WIRE: u16 = 45_500;
+    /// A MAC whose guest is about to arrive, where it may be seen before that.
+    pub(super) const UNSEEN_ELSEWHERE: u16 = 45_051;
+    /// Such a MAC on a port that nobody has seen yet.
+    pub(super) const UNSEEN: u16 = 45_050;
     /// Where every network is guarded: from a port that may speak.
     pub(super) const KNOWN: u16 = 45_100;
     /// There: from any other port.
@@ -46,6 +50,7 @@ pub(super) fn write(layout: &Layout<'_>, out: &mut Builder) {
     if layout.all_guarded {
         strangers(layout, out);
     }
+    unseen(layout, out);
     to_filtered(layout, out);
     for net in layout.nets.iter().filter(|net| net.explicit) {
         to_many(layout, net, out);
@@ -62,6 +67,19 @@ fn strangers(layout: &Layout<'_>, out: &mut Builder) {
         out.add(table::HOOK, priority::KNOWN, from, [Action::Normal]);
     }
     out.add(table::HOOK, priority::STRANGER, Match::default(), super::default_verdict());
+}
+
+/// A guest that is about to arrive says nothing until its port is seen: the switch does not tell flows on which network a new
+/// port is, so that its packets could not be judged.
+fn unseen(layout: &Layout<'_>, out: &mut Builder) {
+    for mac in &layout.unseen {
+        let said = Match { dl_src: Some(*mac), ..Match::default() };
+        for ofport in &layout.bystanders {
+            let elsewhere = Match { in_port: Some(*ofport), ..said.clone() };
+            out.add(table::HOOK, priority::UNSEEN_ELSEWHERE, elsewhere, [Action::Normal]);
+        }
+        out.add(table::HOOK, priority::UNSEEN, said, super::default_verdict());
+    }
 }
 
 /// Says which networks are guarded, whoever is on them: what else stands does not tell.

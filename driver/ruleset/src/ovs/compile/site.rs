@@ -19,6 +19,8 @@ pub(super) struct Site<'a> {
     pub(super) network: u32,
     /// Its vif, its tap, or both.
     pub(super) ofports: Vec<OfPort>,
+    /// It is plugged here, but its guest may still run elsewhere.
+    pub(super) arriving: bool,
 }
 
 /// A port that is not filtered.
@@ -57,6 +59,10 @@ pub(super) struct Layout<'a> {
     pub(super) unknown_macs: Vec<(u32, Mac)>,
     /// Access ports of networks with nothing to enforce.
     pub(super) foreign: Vec<OfPort>,
+    /// MACs of guests that are about to arrive by ports which nobody has seen yet.
+    pub(super) unseen: BTreeSet<Mac>,
+    /// Ports on which such a MAC may be seen all the same: they are known, and not filtered.
+    pub(super) bystanders: Vec<OfPort>,
     /// Every network of the bridge is guarded: a port that nobody knows can only be a VIF without rules.
     pub(super) all_guarded: bool,
     pub(super) missing: Vec<VifUuid>,
@@ -78,7 +84,7 @@ impl<'a> Layout<'a> {
         }
         // Conntrack zones are the kernel's: one number per network of the whole host, not of the bridge.
         let zones = numbers(switch.networks.keys(), |name| digest(&[name.as_str()]), 0xffff);
-        let vifs = host.attachments.iter().map(|a| &a.port.vif);
+        let vifs = host.ports().map(|port| &port.vif);
         let ids = numbers(vifs, |vif| digest(&[vif.as_str()]), u32::MAX);
         let mut layout = Self {
             ports: Vec::new(),
@@ -87,6 +93,8 @@ impl<'a> Layout<'a> {
             unknown: Vec::new(),
             unknown_macs: Vec::new(),
             foreign: Vec::new(),
+            unseen: BTreeSet::new(),
+            bystanders: Vec::new(),
             all_guarded: switch.networks_of(bridge).all(|(name, _)| host.guarded.contains(name)),
             missing: Vec::new(),
             complaints: Vec::new(),
@@ -97,24 +105,36 @@ impl<'a> Layout<'a> {
             .filter(|p| matches!(p.kind, PortKind::Wire { .. }) && p.tag.is_none())
             .map(|p| p.ofport)
             .collect();
-        let mut taken: BTreeMap<&str, &Attachment> = BTreeMap::new();
-        for attachment in &host.attachments {
-            if switch.networks.get(&attachment.bridge).is_none_or(|n| n.parent != *bridge) {
+        let mut taken: BTreeMap<&str, &Port> = BTreeMap::new();
+        for place in places(host) {
+            if switch.networks.get(place.bridge).is_none_or(|n| n.parent != *bridge) {
                 continue;
             }
-            let ofports: Vec<&SwitchPort> =
-                switch_ports.iter().filter(|port| is_of(port, attachment)).collect();
-            taken.extend(ofports.iter().map(|port| (port.name.as_str(), attachment)));
+            let ofports: Vec<&SwitchPort> = switch_ports.iter().filter(|port| place.has(port)).collect();
+            taken.extend(ofports.iter().map(|port| (port.name.as_str(), place.port)));
+            let arriving = place.attachment.is_none();
+            // Where every network is guarded, no stranger says anything anyway.
+            let closed = place.port.security == PortSecurity::On && !layout.all_guarded;
             if ofports.is_empty() {
-                layout.missing.push(attachment.port.vif.clone());
+                if arriving {
+                    layout.unseen.extend(closed.then(|| macs(place.port)).into_iter().flatten());
+                    continue;
+                }
+                layout.missing.push(place.port.vif.clone());
             }
-            if attachment.port.security == PortSecurity::On
-                && let (Some(id), Some(network)) =
-                    (ids.get(&attachment.port.vif), zones.get(&attachment.bridge))
+            if place.port.security == PortSecurity::On
+                && let (Some(id), Some(network)) = (ids.get(&place.port.vif), zones.get(place.bridge))
             {
                 let ofports = ofports.iter().map(|port| port.ofport).collect();
-                layout.ports.push(Site { port: &attachment.port, id: *id, network: *network, ofports });
+                layout.ports.push(Site { port: place.port, id: *id, network: *network, ofports, arriving });
             }
+        }
+        if !layout.unseen.is_empty() {
+            let is_filtered = |name: &str| taken.get(name).is_some_and(|p| p.security == PortSecurity::On);
+            let stays = |port: &&SwitchPort| {
+                !is_filtered(&port.name) && !matches!(port.kind, PortKind::Guest { locked: true, .. })
+            };
+            layout.bystanders = switch_ports.iter().filter(stays).map(|port| port.ofport).collect();
         }
         for (name, tag) in switch.networks_of(bridge) {
             let Some(&number) = zones.get(name) else { continue };
@@ -127,8 +147,8 @@ impl<'a> Layout<'a> {
             let mut access = Vec::new();
             for port in switch_ports.iter().filter(on_it).collect::<Vec<_>>() {
                 match (taken.get(port.name.as_str()), &port.kind) {
-                    (Some(owner), _) if owner.port.security == PortSecurity::On => {}
-                    (Some(owner), _) => access.push(vouched_for(port, &owner.port)),
+                    (Some(owner), _) if owner.security == PortSecurity::On => {}
+                    (Some(owner), _) => access.push(vouched_for(port, owner)),
                     (None, PortKind::Guest { mac, .. }) if guarded => {
                         layout.unknown.push(port.ofport);
                         layout.unknown_macs.extend(mac.map(|mac| (number, mac)));
@@ -154,7 +174,7 @@ impl<'a> Layout<'a> {
     }
 
     pub(super) fn has_nothing_to_enforce(&self) -> bool {
-        self.nets.is_empty()
+        self.nets.is_empty() && self.unseen.is_empty()
     }
 
     /// Who receives what is sent to a MAC on a network; nobody, if it is an unknown VIF's.
@@ -196,12 +216,30 @@ pub(super) fn macs(port: &Port) -> BTreeSet<Mac> {
     port.pairs.iter().filter_map(|pair| pair.mac).chain([port.mac]).collect()
 }
 
-/// By uuid where the switch knows it; the name alone may be a leftover's.
-fn is_of(port: &SwitchPort, attachment: &Attachment) -> bool {
-    match &port.kind {
-        PortKind::Guest { vif: Some(vif), .. } => *vif == attachment.port.vif,
-        PortKind::Guest { vif: None, .. } => attachment.interfaces().contains(&port.name),
-        PortKind::Internal { .. } | PortKind::Wire { .. } => false,
+/// A port of the policy, here or about to be.
+struct Place<'a> {
+    port: &'a Port,
+    bridge: &'a Interface,
+    attachment: Option<&'a Attachment>,
+}
+
+fn places(host: &HostPolicy) -> impl Iterator<Item = Place<'_>> {
+    let here = host.attachments.iter();
+    let here = here.map(|a| Place { port: &a.port, bridge: &a.bridge, attachment: Some(a) });
+    let expected = host.expected.iter();
+    here.chain(expected.map(|e| Place { port: &e.port, bridge: &e.bridge, attachment: None }))
+}
+
+impl Place<'_> {
+    /// By uuid where the switch knows it; the name alone may be a leftover's.
+    fn has(&self, port: &SwitchPort) -> bool {
+        match &port.kind {
+            PortKind::Guest { vif: Some(vif), .. } => *vif == self.port.vif,
+            PortKind::Guest { vif: None, .. } => {
+                self.attachment.is_some_and(|a| a.interfaces().contains(&port.name))
+            }
+            PortKind::Internal { .. } | PortKind::Wire { .. } => false,
+        }
     }
 }
 
