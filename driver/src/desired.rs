@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruleset::ids::{GroupId, Interface, Mac, VifUuid};
 use ruleset::model::Port;
-use ruleset::resolve::{Attachment, HostPolicy, PeerSet, ResolveError, resolve};
+use ruleset::resolve::{Attachment, Expected, HostPolicy, PeerSet, Places, ResolveError, resolve};
 use xenapi::{Backend, Host, LockingMode, Network, Ref, Vif, Vm};
 
 use self::bind::{Bound, Index, Live, about, bind};
@@ -63,7 +63,7 @@ impl HostDesired {
     /// Whether there is nothing to enforce on the host.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.policy.attachments.is_empty() && self.policy.guarded.is_empty()
+        self.policy.is_empty()
     }
 
     /// Whether nothing has to be done for this where that stands. What is locked already asks for nothing.
@@ -98,6 +98,9 @@ pub struct Problem {
     pub message: String,
 }
 
+/// Guests that somebody has announced to a host before XAPI knows of it: where each is about to go.
+pub type Announced = BTreeMap<Ref<Vm>, Ref<Host>>;
+
 /// Binds a policy to a pool. `own` are the MAC addresses of the machine this runs on.
 ///
 /// # Errors
@@ -107,10 +110,23 @@ pub fn desired(
     inventory: &Inventory,
     own: &BTreeSet<Mac>,
 ) -> Result<Desired, ResolveError> {
+    expecting(file, inventory, own, &Announced::new())
+}
+
+/// The same, with guests that are expected where XAPI does not send them yet.
+///
+/// # Errors
+/// As [`desired`].
+pub fn expecting(
+    file: &PolicyFile,
+    inventory: &Inventory,
+    own: &BTreeSet<Mac>,
+    announced: &Announced,
+) -> Result<Desired, ResolveError> {
     let mut problems = Vec::new();
     let mut bound: Vec<Bound> = Vec::new();
     let mut seen: BTreeSet<Ref<Vif>> = BTreeSet::new();
-    let index = Index::of(inventory);
+    let index = Index::of(inventory, announced);
     let mut bindings = Vec::new();
     for spec in &file.ports {
         match bind(spec, &index) {
@@ -129,9 +145,13 @@ pub fn desired(
     let live: Vec<Port> = bound.iter().filter(|b| b.live.is_some()).map(|b| b.port.clone()).collect();
 
     let mut attachments: BTreeMap<Ref<Host>, (Vec<Attachment>, Vec<VifLocking>)> = BTreeMap::new();
+    let mut expected: BTreeMap<Ref<Host>, Vec<Expected>> = BTreeMap::new();
     let mut idle = Vec::new();
-    for Bound { port, live, idle: locking } in bound {
+    for Bound { port, live, coming, idle: locking } in bound {
         idle.extend(locking);
+        for (host, bridge) in coming {
+            expected.entry(host).or_default().push(Expected { port: port.clone(), bridge });
+        }
         let Some(Live { host, domid, device, bridge, locking }) = live else { continue };
         let (ports, lockings) = attachments.entry(host).or_default();
         ports.push(Attachment { port, domid, device, bridge });
@@ -148,7 +168,9 @@ pub fn desired(
                         vif.wanted = locking::wanted_on_switch(&attachment.port);
                     }
                 }
-                let policy = resolve(&policy, &live, attachments, guarded.clone())?;
+                let expected = expected.remove(reference).unwrap_or_default();
+                let places = Places { attachments, expected };
+                let policy = resolve(&policy, &live, places, guarded.clone())?;
                 let locked = locked.remove(reference).unwrap_or_default();
                 hosts.insert(reference.clone(), HostDesired { backend, policy, locking, locked });
             }

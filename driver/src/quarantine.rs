@@ -27,8 +27,8 @@ pub(crate) async fn refused_ports<T: Trial>(
     policy: &HostPolicy,
     trial: &T,
 ) -> Result<Option<BTreeSet<VifUuid>>, T::Error> {
-    let with_groups = policy.attachments.iter().filter(|a| !a.port.groups.is_empty());
-    let all: Vec<VifUuid> = with_groups.map(|a| a.port.vif.clone()).collect();
+    let with_groups = policy.ports().filter(|port| !port.groups.is_empty());
+    let all: Vec<VifUuid> = with_groups.map(|port| port.vif.clone()).collect();
     let everybody: BTreeSet<VifUuid> = all.iter().cloned().collect();
     if !trial.accepts(policy.closing(&everybody)).await? {
         return Ok(None);

@@ -177,10 +177,12 @@ impl HostReport {
         family: Option<Family>,
         reason: &str,
     ) {
-        for attachment in policy.attachments.iter().filter(|a| ports.contains(&a.port.vif)) {
-            let [interface, _] = attachment.interfaces();
+        let here = policy.attachments.iter().map(|a| (&a.port.vif, a.interfaces()[0].clone()));
+        let arriving =
+            policy.expected.iter().map(|e| (&e.port.vif, "a VIF that is about to arrive".to_owned()));
+        for (vif, interface) in here.chain(arriving).filter(|(vif, _)| ports.contains(vif)) {
             tracing::warn!(host = self.host, interface, reason, "port closed: dom0 refuses its rules");
-            let vif = attachment.port.vif.to_string();
+            let vif = vif.to_string();
             self.quarantined.push(Quarantined { vif, interface, family, reason: reason.to_owned() });
         }
     }

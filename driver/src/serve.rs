@@ -9,6 +9,7 @@
 //! Everything is level-triggered: a plan says what should be, not what happened, and only the newest counts. So edits coalesce, a
 //! hook and the events of the same thing meet, and whatever was missed is in the next plan or the next look at the host.
 
+mod announced;
 mod claim;
 mod control;
 mod duty;
@@ -35,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::announced::Announced;
 use self::claim::Claim;
 use self::duty::{Duty, Standby};
 use self::hosts::Hosts;
@@ -80,6 +82,8 @@ struct Engine {
     duty: watch::Receiver<Duty>,
     /// Set when somebody says that this store counts, whatever the pool was written from.
     insisted: watch::Sender<bool>,
+    /// Guests that are waited for on a host.
+    announced: watch::Sender<Announced>,
     hosts: Arc<Hosts>,
     /// Set when the daemon is told to stop.
     stopping: watch::Receiver<bool>,
@@ -172,6 +176,7 @@ fn assemble(
     let (tell_plan, plans) = watch::channel(None);
     let (tell_duty, duty) = watch::channel(Duty::Standby(Standby::Starting));
     let (insisted, insists) = watch::channel(false);
+    let announced = watch::Sender::default();
     let (watcher, seen, watching) = watcher::watch(pool.client.clone(), tell_xapi);
     let timing = Timing::from(settings);
     let hosts = Arc::new(Hosts::new(Arc::clone(pool), duty.clone(), settings.hosts_at_a_time, timing));
@@ -186,13 +191,13 @@ fn assemble(
         claim::claim(client.clone(), store.clone(), own, seen.clone(), insists, tell_duty, stopping.clone());
     let parts: Vec<Part> = vec![
         ("watching the pool", Box::pin(watching)),
-        ("planning", Box::pin(plan::plan(store.clone(), seen, tell_plan, tell_trouble))),
+        ("planning", Box::pin(plan::plan(store.clone(), seen, announced.clone(), tell_plan, tell_trouble))),
         (CLAIM, Box::pin(claim)),
         ("locking idle VIFs", Box::pin(idle::lock(client, plans.clone(), duty.clone()))),
         ("giving hosts their tasks", Box::pin(async move { workers.carry_out(given).await })),
     ];
     let (store, stopping) = (store.clone(), stopping.clone());
-    let engine = Engine { store, watcher, plans, trouble, xapi, duty, insisted, hosts, stopping };
+    let engine = Engine { store, watcher, plans, trouble, xapi, duty, insisted, announced, hosts, stopping };
     (Arc::new(engine), parts)
 }
 

@@ -1,12 +1,12 @@
 //! A port of the policy and the VIF it is, where that is plugged.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ruleset::ids::{Interface, Mac};
 use ruleset::model::Port;
 use xenapi::{DefaultLockingMode, Host, Network, PowerState, Ref, Vif, Vm};
 
-use super::{Binding, Problem};
+use super::{Announced, Binding, Problem};
 use crate::intake::inventory::Inventory;
 use crate::intake::policy_file::{PortSpec, Target};
 use crate::locking::{self, Locking, VifLocking};
@@ -17,6 +17,7 @@ type Found<'a, R> = (&'a Ref<R>, &'a R);
 /// An inventory by what policies call things: a pool has thousands of VMs, and every port looks for its own.
 pub(super) struct Index<'a> {
     pub inventory: &'a Inventory,
+    announced: &'a Announced,
     names: HashMap<&'a str, Vec<Found<'a, Vm>>>,
     uuids: HashMap<String, Found<'a, Vm>>,
     devices: HashMap<(&'a Ref<Vm>, u32), Found<'a, Vif>>,
@@ -24,7 +25,7 @@ pub(super) struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn of(inventory: &'a Inventory) -> Self {
+    pub(super) fn of(inventory: &'a Inventory, announced: &'a Announced) -> Self {
         let mut names: HashMap<&str, Vec<_>> = HashMap::new();
         let mut uuids = HashMap::new();
         for (reference, vm) in inventory.vms.iter().filter(|(_, vm)| vm.is_guest()) {
@@ -33,7 +34,7 @@ impl<'a> Index<'a> {
         }
         let devices = inventory.vifs.iter().map(|(reference, vif)| ((&vif.vm, vif.device), (reference, vif)));
         let vifs = inventory.vifs.iter().map(|(reference, vif)| (vif.uuid.to_string(), (reference, vif)));
-        Self { inventory, names, uuids, devices: devices.collect(), vifs: vifs.collect() }
+        Self { inventory, announced, names, uuids, devices: devices.collect(), vifs: vifs.collect() }
     }
 
     /// The guests that go by this name or uuid.
@@ -49,6 +50,8 @@ impl<'a> Index<'a> {
 pub(super) struct Bound {
     pub port: Port,
     pub live: Option<Live>,
+    /// Hosts where it is about to have one, and the bridge there.
+    pub coming: Vec<(Ref<Host>, Interface)>,
     /// What is to be locked again while it is not.
     pub idle: Option<VifLocking>,
 }
@@ -107,6 +110,7 @@ pub(super) fn bind(spec: &PortSpec, index: &Index<'_>) -> Result<(Ref<Vif>, Bind
         security: spec.security,
     };
     let live = live(vm, vif_ref, vif, network, &port)?;
+    let coming = coming((vm_ref, vm), vif, network, index)?;
     // XAPI remembers the mode: the next start would put the VIF on the bridge before its rules stand.
     let default_is_disabled = network.default_locking_mode == DefaultLockingMode::Disabled;
     let idle = (live.is_none() && default_is_disabled).then(|| VifLocking {
@@ -123,7 +127,7 @@ pub(super) fn bind(spec: &PortSpec, index: &Index<'_>) -> Result<(Ref<Vif>, Bind
         host: live.as_ref().map(|live| live.host.clone()),
         groups: spec.groups.clone(),
     };
-    Ok((vif_ref.clone(), binding, Bound { port, live, idle }))
+    Ok((vif_ref.clone(), binding, Bound { port, live, coming, idle }))
 }
 
 /// Where the VIF has an interface, if it has: not for a VM that is halted or suspended, nor for a VIF unplugged.
@@ -149,4 +153,29 @@ pub(super) fn live(
         default_is_disabled: network.default_locking_mode == DefaultLockingMode::Disabled,
     };
     Ok(Some(Live { host: host.clone(), domid, device: vif.device, bridge, locking }))
+}
+
+/// Where the VIF is about to have an interface: its VM migrates, starts or resumes, or somebody has announced it.
+///
+/// XAPI names the destination when a migration begins, and says that the VM is there when it already runs there.
+fn coming(
+    (vm_ref, vm): (&Ref<Vm>, &Vm),
+    vif: &Vif,
+    network: &Network,
+    index: &Index<'_>,
+) -> Result<Vec<(Ref<Host>, Interface)>, String> {
+    let up = matches!(vm.power_state, PowerState::Running | PowerState::Paused);
+    // What is not plugged into a VM that runs does not migrate with it; a start plugs everything.
+    if up && !vif.currently_attached {
+        return Ok(Vec::new());
+    }
+    let scheduled = vm.scheduled_to_be_resident_on.non_null();
+    let destinations: BTreeSet<&Ref<Host>> =
+        scheduled.into_iter().chain(index.announced.get(vm_ref)).collect();
+    let elsewhere = destinations.into_iter().filter(|host| **host != vm.resident_on);
+    let bridge = |host: &Ref<Host>| {
+        let bridge = network.bridge.parse().map_err(|e: ruleset::ids::InvalidId| e.to_string())?;
+        Ok((host.clone(), bridge))
+    };
+    elsewhere.map(bridge).collect()
 }

@@ -87,7 +87,7 @@ pub(super) fn keep_reachable(
                 vm = vm.name_label,
                 "the driver's own VM is on a guarded network and in no policy: left open"
             );
-            bound.push(Bound { port, live: Some(live), idle: None });
+            bound.push(Bound { port, live: Some(live), coming: Vec::new(), idle: None });
         }
     }
 }

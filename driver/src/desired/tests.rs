@@ -299,3 +299,61 @@ fn idle_vifs_of_closed_networks() {
     assert_eq!(idle(used, DefaultLockingMode::Disabled), []);
     assert_eq!(idle(halted, DefaultLockingMode::Unlocked), []);
 }
+
+/// VIFs that are expected on a host.
+fn expected(desired: &Desired, host: &str) -> Vec<String> {
+    let expected = &desired.hosts[&reference(host)].policy.expected;
+    expected.iter().map(|e| format!("{} on {}", e.port.mac, e.bridge)).collect()
+}
+
+#[test]
+fn who_migrates_is_expected_at_the_destination_and_still_at_the_source() {
+    let mut inventory = pool();
+    assert!(expected(&bound(POLICY, &inventory), "h2").is_empty());
+    let vm = inventory.vms.get_mut(&reference("a")).unwrap();
+    vm.scheduled_to_be_resident_on = reference("h2");
+    let migrating = bound(POLICY, &inventory);
+    assert_eq!(expected(&migrating, "h2"), ["00:16:3e:00:00:01 on xenbr0"]);
+    assert!(expected(&migrating, "h1").is_empty());
+    assert_eq!(migrating.hosts[&reference("h1")].policy.attachments.len(), 1);
+    assert_eq!(migrating.hosts[&reference("h2")].policy.groups.len(), 2, "the rules of its groups are there");
+
+    // XAPI says so when all is over.
+    let vm = inventory.vms.get_mut(&reference("a")).unwrap();
+    (vm.resident_on, vm.domid) = (reference("h2"), Some(9));
+    let arrived = bound(POLICY, &inventory);
+    assert!(expected(&arrived, "h2").is_empty());
+    assert_eq!(arrived.hosts[&reference("h2")].policy.attachments.len(), 2);
+    assert!(arrived.hosts[&reference("h1")].policy.attachments.is_empty());
+}
+
+#[test]
+fn what_is_not_plugged_does_not_migrate() {
+    let mut inventory = pool();
+    inventory.vms.get_mut(&reference("a")).unwrap().scheduled_to_be_resident_on = reference("h2");
+    inventory.vifs.get_mut(&reference("a")).unwrap().currently_attached = false;
+    assert!(expected(&bound(POLICY, &inventory), "h2").is_empty());
+}
+
+#[test]
+fn who_starts_or_resumes_is_expected() {
+    for state in [PowerState::Halted, PowerState::Suspended] {
+        let mut inventory = pool();
+        let vm = inventory.vms.get_mut(&reference("a")).unwrap();
+        (vm.power_state, vm.resident_on, vm.domid) = (state, Ref::null(), None);
+        inventory.vifs.get_mut(&reference("a")).unwrap().currently_attached = false;
+        assert!(expected(&bound(POLICY, &inventory), "h1").is_empty());
+        inventory.vms.get_mut(&reference("a")).unwrap().scheduled_to_be_resident_on = reference("h1");
+        assert_eq!(expected(&bound(POLICY, &inventory), "h1").len(), 1, "{state:?}");
+        assert!(expected(&bound(POLICY, &inventory), "h2").is_empty());
+    }
+}
+
+#[test]
+fn who_is_announced_is_expected_until_it_is_there() {
+    let file = PolicyFile::parse(Path::new("p"), POLICY).unwrap();
+    let announced = |host| Announced::from([(reference("a"), reference(host))]);
+    let with = |announced| expecting(&file, &pool(), &BTreeSet::new(), &announced).unwrap();
+    assert_eq!(expected(&with(announced("h2")), "h2").len(), 1);
+    assert!(expected(&with(announced("h1")), "h1").is_empty(), "it is there");
+}

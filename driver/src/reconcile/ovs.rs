@@ -260,7 +260,9 @@ impl Work<'_> {
         let is_here = |network: &Interface| {
             self.switch.host.networks.get(network).is_some_and(|network| network.parent == *self.bridge)
         };
-        self.policy.attachments.iter().any(|a| is_here(&a.bridge)) || self.policy.guarded.iter().any(is_here)
+        let HostPolicy { attachments, expected, guarded, .. } = self.policy;
+        let ports = attachments.iter().map(|a| &a.bridge).chain(expected.iter().map(|e| &e.bridge));
+        ports.chain(guarded).any(is_here)
     }
 }
 

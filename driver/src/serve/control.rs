@@ -15,7 +15,7 @@ use xenapi::Backend;
 use super::Engine;
 use super::duty::Duty;
 use super::health::Health;
-use super::hook::{self, HookError};
+use super::hook::{self, HookError, Migration};
 use super::hosts::Handle;
 use super::worker::Task;
 use crate::desired::HostDesired;
@@ -26,8 +26,8 @@ use crate::run::{RunError, Scope};
 #[async_trait]
 impl api::Control for Engine {
     async fn hook(&self, hook: Hook, deadline: Duration) -> Result<HookReport, ControlError> {
-        let destination = destination(&hook);
-        match self.hook(&scope(hook), destination.as_ref(), deadline).await {
+        let migration = migration(&hook);
+        match self.hook(&scope(hook), migration.as_ref(), deadline).await {
             Ok(outcome) => Ok(outcome.into()),
             Err(HookError::Deadline(_)) => Ok(HookReport {
                 outcome: Outcome::Deadline,
@@ -144,10 +144,13 @@ impl Engine {
     }
 }
 
-/// Where a guest is about to go: that host has to have its rules, or the guest must not come.
-fn destination(hook: &Hook) -> Option<Scope> {
+/// What the hook says of a migration.
+fn migration(hook: &Hook) -> Option<Migration> {
     match hook {
-        Hook::Vm { event: VmEvent::PreMigrate, host: Some(host), .. } => Some(Scope::Host(host.clone())),
+        Hook::Vm { event: VmEvent::PreMigrate, host: Some(host), .. } => {
+            Some(Migration::To(Scope::Host(host.clone())))
+        }
+        Hook::Vm { event: VmEvent::PostMigrate, .. } => Some(Migration::Over),
         _ => None,
     }
 }

@@ -86,9 +86,8 @@ impl Health {
         let now = SystemTime::now();
         self.attempts += 1;
         self.attempted = self.attempted.max(task.plan);
-        if report.bytes_written > 0 {
-            self.writes += 1;
-        }
+        let has_written = report.bytes_written > 0;
+        self.writes += u64::from(has_written);
         self.complaints = report.complaints;
         if report.status == Status::Failed {
             self.fail(report.error.unwrap_or_default(), now);
@@ -96,7 +95,8 @@ impl Health {
         }
         self.failing = None;
         self.quarantined = report.quarantined;
-        if settled && !report.changes.is_empty() {
+        // What a closed port lacks differs at every look, and is not written.
+        if settled && has_written {
             for change in &report.changes {
                 tracing::warn!(host = report.host, %change, "changed back: another hand was at our rules");
             }

@@ -21,6 +21,15 @@ use crate::run::{RunError, Scope};
 /// without XAPI knowing it says nothing for a minute.
 const OTHERS: Duration = Duration::from_secs(5);
 
+/// What a hook says of a migration.
+#[derive(Debug)]
+pub(super) enum Migration {
+    /// The guest is about to go there: the rules have to stand there first.
+    To(Scope),
+    /// It has gone, or stays for good: nothing may be left where it is not.
+    Over,
+}
+
 /// What became of a hook.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -88,34 +97,46 @@ pub(super) enum HookError {
 }
 
 impl Engine {
-    /// Waits until what the pool and the store hold now is enforced where the scope says, and on `destination`, at most `limit`.
+    /// Waits until what the pool and the store hold now is enforced where the scope says, and where the guest of a migration
+    /// goes to or was, at most `limit`.
     ///
     /// # Errors
     /// [`HookError`] if it is not known what to enforce; a host on which that fails is part of the outcome.
     pub(super) async fn hook(
         &self,
         scope: &Scope,
-        destination: Option<&Scope>,
+        migration: Option<&Migration>,
         limit: Duration,
     ) -> Result<Outcome, HookError> {
         let started = Instant::now();
         let end = started + limit;
-        let plan = timeout_at(end, self.plan_of_now()).await.map_err(|_| HookError::Deadline(limit))??;
+        let plan_of_now =
+            async || timeout_at(end, self.plan_of_now()).await.map_err(|_| HookError::Deadline(limit))?;
+        let mut plan = plan_of_now().await?;
         if let Duty::Standby(reason) = &*self.duty.borrow() {
             return Err(HookError::Standby(reason.clone()));
         }
+        if let Some(migration) = migration {
+            self.announce(scope, migration, &plan)?;
+            plan = plan_of_now().await?;
+        }
         let inventory = &plan.seen.inventory;
         let mut own = scope.own_hosts(inventory)?;
-        if let Some(destination) = destination {
+        if let Some(Migration::To(destination)) = migration {
             own.extend(destination.own_hosts(inventory)?);
         }
         let mut workers = self.hosts.all();
-        if matches!(scope, Scope::Vm { leaving: true, .. }) {
-            own.extend(
-                workers.iter().filter(|(host, it)| is_left(host, it, &plan)).map(|(host, _)| host.clone()),
-            );
-        }
         let about = ports_about(scope, &plan);
+        // Of a VM that is gone nothing may be known any more.
+        let left = match (scope, migration) {
+            (Scope::Vm { leaving: true, .. }, _) => Some(None),
+            (_, Some(Migration::Over)) => Some(about.as_ref()),
+            _ => None,
+        };
+        if let Some(about) = left {
+            let left = workers.iter().filter(|(host, it)| is_left(host, it, &plan, about));
+            own.extend(left.map(|(host, _)| host.clone()));
+        }
         let mut waiting = JoinSet::new();
         let mut hosts = Vec::new();
         for reference in &own {
@@ -152,21 +173,46 @@ impl Engine {
         Ok(Outcome { generation: plan.generation, hosts, problems })
     }
 
+    /// Has a guest waited for where it goes, or no longer.
+    fn announce(&self, scope: &Scope, migration: &Migration, plan: &Plan) -> Result<(), HookError> {
+        let Scope::Vm { vm, .. } = scope else { return Ok(()) };
+        let inventory = &plan.seen.inventory;
+        let to = match migration {
+            Migration::To(destination) => {
+                // Who does not run does not migrate.
+                scope.own_hosts(inventory)?;
+                destination.own_hosts(inventory)?.into_iter().next()
+            }
+            Migration::Over => None,
+        };
+        self.announced.send_modify(|announced| {
+            for (guest, _) in inventory.guests(vm) {
+                match &to {
+                    Some(to) => announced.add(guest.clone(), to.clone()),
+                    None => announced.remove(guest),
+                }
+            }
+        });
+        Ok(())
+    }
+
     /// A plan made from what the pool and the store hold at this moment, or later, and given to the hosts' workers.
     async fn plan_of_now(&self) -> Result<Arc<Plan>, HookError> {
         let generation = *self.store.subscribe().borrow();
+        let announced = self.announced.borrow().number;
         let seen = self.watcher.fresh().await.map_err(HookError::Xapi)?;
-        let is_of_now = |made_of: (u64, u64)| made_of.0 >= seen && made_of.1 >= generation;
+        let is_of_now =
+            |made_of: (u64, u64, u64)| made_of.0 >= seen && made_of.1 >= generation && made_of.2 >= announced;
         let mut plans = self.hosts.plans();
         let mut trouble = self.trouble.clone();
         loop {
             if let Some(plan) = &*plans.borrow_and_update()
-                && is_of_now((plan.seen.number, plan.generation))
+                && is_of_now((plan.seen.number, plan.generation, plan.announced))
             {
                 return Ok(Arc::clone(plan));
             }
-            if let Some(Trouble { seen, generation, reason }) = &*trouble.borrow_and_update()
-                && is_of_now((*seen, *generation))
+            if let Some(Trouble { seen, generation, announced, reason }) = &*trouble.borrow_and_update()
+                && is_of_now((*seen, *generation, *announced))
             {
                 return Err(HookError::Plan(reason.clone()));
             }
@@ -189,10 +235,11 @@ fn ports_about(scope: &Scope, plan: &Plan) -> Option<BTreeSet<VifUuid>> {
     Some(bindings.map(|binding| binding.vif.clone()).collect())
 }
 
-/// Whether something stands on the host that the plan no longer has there.
-fn is_left(host: &Ref<Host>, worker: &Handle, plan: &Plan) -> bool {
+/// Whether something stands on the host that the plan no longer has there, of these VIFs or of any.
+fn is_left(host: &Ref<Host>, worker: &Handle, plan: &Plan, about: Option<&BTreeSet<VifUuid>>) -> bool {
     let vifs = |wanted: &crate::desired::HostDesired| -> BTreeSet<VifUuid> {
-        wanted.policy.attachments.iter().map(|attached| attached.port.vif.clone()).collect()
+        let vifs = wanted.policy.ports().map(|port| port.vif.clone());
+        vifs.filter(|vif| about.is_none_or(|about| about.contains(vif))).collect()
     };
     let stay = plan.hosts.get(host).map_or_else(BTreeSet::new, |wanted| vifs(wanted));
     worker.health().standing.is_some_and(|standing| !vifs(&standing).is_subset(&stay))

@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use xenapi::{Host, Ref};
 
+use super::announced::Announced;
 use super::watcher::Seen;
-use crate::desired::{Binding, Desired, HostDesired, Problem, desired};
+use crate::desired::{self, Binding, Desired, HostDesired, Problem};
 use crate::intake::own;
 use crate::intake::policy_file::PolicyFile;
 use crate::locking::VifLocking;
@@ -25,6 +26,8 @@ pub(super) struct Plan {
     pub number: u64,
     /// Generation of the store.
     pub generation: u64,
+    /// How many announcements it knows of.
+    pub announced: u64,
     /// What the pool looked like.
     pub seen: Arc<Seen>,
     /// By host.
@@ -44,6 +47,8 @@ pub(super) struct Trouble {
     pub seen: u64,
     /// Generation of the store.
     pub generation: u64,
+    /// How many announcements were known.
+    pub announced: u64,
     /// What to do about it, for people.
     pub reason: String,
 }
@@ -54,10 +59,12 @@ pub(super) struct Trouble {
 pub(super) async fn plan(
     store: Store,
     mut pool: watch::Receiver<Arc<Seen>>,
+    announced: watch::Sender<Announced>,
     plans: watch::Sender<Option<Arc<Plan>>>,
     trouble: watch::Sender<Option<Trouble>>,
 ) {
     let mut generations = store.subscribe();
+    let mut announcements = announced.subscribe();
     let mut number = 0;
     let mut policy: Option<(u64, Arc<PolicyFile>)> = None;
     if pool.wait_for(|seen| seen.number > 0).await.is_err() {
@@ -66,6 +73,12 @@ pub(super) async fn plan(
     loop {
         let started = Instant::now();
         let seen = Arc::clone(&pool.borrow_and_update());
+        announced.send_if_modified(|announced| {
+            announced.look(&seen.inventory, started);
+            // What is left is used right here.
+            false
+        });
+        let announced = announcements.borrow_and_update().clone();
         let newest = *generations.borrow_and_update();
         let (generation, file) = match policy.take() {
             Some(known) if known.0 == newest => known,
@@ -75,30 +88,41 @@ pub(super) async fn plan(
             }
         };
         policy = Some((generation, Arc::clone(&file)));
-        match make(file, Arc::clone(&seen)).await {
+        let (awaited, end) = (announced.number, announced.end());
+        match make(file, Arc::clone(&seen), announced.destinations()).await {
             Ok(Desired { hosts, idle, bindings, problems }) => {
                 number += 1;
                 let hosts = hosts.into_iter().map(|(host, wanted)| (host, Arc::new(wanted))).collect();
                 trouble.send_replace(None);
-                let plan = Plan { number, generation, seen, hosts, idle, bindings, problems };
+                let plan =
+                    Plan { number, generation, announced: awaited, seen, hosts, idle, bindings, problems };
                 plans.send_replace(Some(Arc::new(plan)));
             }
             Err(reason) => {
                 tracing::error!(reason, "no plan can be made; what stands on the hosts stands");
-                trouble.send_replace(Some(Trouble { seen: seen.number, generation, reason }));
+                let seen = seen.number;
+                trouble.send_replace(Some(Trouble { seen, generation, announced: awaited, reason }));
             }
         }
         tokio::select! {
             changed = generations.changed() => if changed.is_err() { return },
             changed = pool.changed() => if changed.is_err() { return },
+            changed = announcements.changed() => if changed.is_err() { return },
+            () = sleep_until(end.unwrap_or(started)), if end.is_some() => {}
         }
         sleep_until(started + TOGETHER).await;
     }
 }
 
 /// Away from the threads that serve: a big pool takes a while.
-async fn make(policy: Arc<PolicyFile>, seen: Arc<Seen>) -> Result<Desired, String> {
-    let made = tokio::task::spawn_blocking(move || desired(&policy, &seen.inventory, &own::macs()));
+async fn make(
+    policy: Arc<PolicyFile>,
+    seen: Arc<Seen>,
+    announced: desired::Announced,
+) -> Result<Desired, String> {
+    let made = tokio::task::spawn_blocking(move || {
+        desired::expecting(&policy, &seen.inventory, &own::macs(), &announced)
+    });
     match made.await {
         Ok(Ok(desired)) => Ok(desired),
         Ok(Err(error)) => Err(crate::report::chain(&error)),

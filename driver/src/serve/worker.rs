@@ -7,7 +7,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use xenapi::{Host, Ref};
+use xenapi::{Backend, Host, Ref};
 
 use super::duty::Duty;
 use super::health::Health;
@@ -21,6 +21,9 @@ use crate::run::Pool;
 
 /// So often in a row a worker starts over because another writer came in between, before it calls that a failure.
 const OVERTAKEN: u32 = 12;
+
+/// Where a guest is about to arrive on a switch, its port is looked for this often: it is plugged before the guest runs there.
+const PORT_COMES: Duration = Duration::from_secs(1);
 
 /// The pause after the first failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -43,6 +46,11 @@ pub(super) struct Task {
 }
 
 impl Task {
+    /// Whether a guest is about to arrive by a port that only a look at the switch shows.
+    fn awaits_a_port(&self) -> bool {
+        self.wanted.backend == Backend::OpenVSwitch && !self.wanted.policy.expected.is_empty()
+    }
+
     /// Whether nothing has to be done for this one where that one stands.
     fn asks_for_the_same(&self, other: &Self) -> bool {
         self.incarnation == other.incarnation
@@ -149,7 +157,9 @@ impl Worker {
 
     /// One attempt, and what is to be remembered of it.
     async fn round(&mut self, task: &Task, kick: u64, memory: &mut Memory) {
-        let settled = memory.stands.as_ref().is_some_and(|stands| task.asks_for_the_same(stands));
+        // A port that has come is nobody's interference.
+        let settled = memory.stands.as_ref().is_some_and(|stands| task.asks_for_the_same(stands))
+            && !task.awaits_a_port();
         let done = timeout(self.timing.deadline, self.attempt(task)).await;
         let failed = match &done {
             Ok(report) => report.status == crate::report::Status::Failed,
@@ -163,7 +173,10 @@ impl Worker {
         } else {
             memory.stands = Some(task.clone());
             memory.pauses = None;
-            self.timing.look_after
+            match task.awaits_a_port() {
+                true => PORT_COMES.min(self.timing.look_after),
+                false => self.timing.look_after,
+            }
         };
         self.health.send_modify(|health| {
             match done {
