@@ -10,7 +10,7 @@ CARGO_FUZZ := 0.13.2
 PLUGIN_TARGET := x86_64-unknown-linux-gnu
 PLUGIN := target/$(PLUGIN_TARGET)/dom0/drawbridge-dom0
 
-.PHONY: help demo test bench soak lint plugin build deps root
+.PHONY: help demo test bench soak lint plugin man build deps root
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
@@ -47,6 +47,14 @@ plugin: ## The static executable for dom0
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile dom0 -p dom0-plugin --target $(PLUGIN_TARGET)
 	@if readelf -lW $(PLUGIN) | grep -q INTERP; then echo "$(PLUGIN) is not static" >&2; exit 1; fi
 	@echo "$(PLUGIN): static, $$(stat -c %s $(PLUGIN)) bytes"
+
+man: ## Manual pages and shell completions, made from the program, into target/man and target/completions
+	$(CARGO) build -p drawbridge
+	rm -rf target/man target/completions && mkdir -p target/man target/completions
+	target/debug/drawbridge man target/man
+	target/debug/drawbridge completions bash >target/completions/drawbridge
+	target/debug/drawbridge completions zsh >target/completions/_drawbridge
+	target/debug/drawbridge completions fish >target/completions/drawbridge.fish
 
 build:
 	$(CARGO) build --workspace --bins

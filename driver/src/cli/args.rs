@@ -9,6 +9,9 @@ use super::daemon::DaemonArguments;
 use super::{group, host, network, port, project, provider_rule, rule, set};
 use crate::explain::Probe;
 
+/// Where help puts the options that every command has.
+pub(super) const EVERYWHERE: &str = "Options of every command";
+
 /// Security groups for XenServer and XCP-ng, enforced in dom0.
 ///
 /// The configuration file says which way a command goes. With [store] in it there is a daemon, `drawbridge serve`, that keeps
@@ -21,13 +24,13 @@ use crate::explain::Probe;
 #[command(name = "drawbridge", version)]
 pub(super) struct Arguments {
     /// How to reach XAPI and sign calls to dom0, and whether there is a daemon.
-    #[arg(long, global = true, default_value = "/etc/drawbridge/driver.toml")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, default_value = "/etc/drawbridge/driver.toml")]
     pub config: PathBuf,
     /// Print JSON for programs.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// What to log to stderr: a level, or filters like `xenapi=debug`.
-    #[arg(long, global = true, default_value = "warn")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, default_value = "warn")]
     pub log: String,
     #[command(flatten)]
     pub daemon: DaemonArguments,

@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::SecretString;
 
+use super::args::EVERYWHERE;
 use super::failure::Failure;
 use crate::config::{Config, first_line};
 
@@ -15,13 +16,13 @@ use crate::config::{Config, first_line};
 #[derive(Debug, Default, Args)]
 pub(super) struct DaemonArguments {
     /// Where the daemon listens, if not at the socket that the configuration names: https://host:port, or a socket's path.
-    #[arg(long, global = true, env = "DRAWBRIDGE_API", value_name = "URL")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "DRAWBRIDGE_API", value_name = "URL")]
     pub api: Option<String>,
     /// File whose first line is the token that an https daemon asks for; mode 0600.
-    #[arg(long, global = true, env = "DRAWBRIDGE_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "DRAWBRIDGE_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The authority that signed an https daemon's certificate, PEM.
-    #[arg(long, global = true, env = "DRAWBRIDGE_CA_FILE", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "DRAWBRIDGE_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 }
 

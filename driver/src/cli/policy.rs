@@ -1,12 +1,14 @@
 //! `plan`, `apply` and `export` with a daemon: the policy file and the store.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use api::wire::{ApplyAnswer, KeyName};
+use api::wire::{ApplyAnswer, DocumentInput, GuardedNetwork, KeyName};
 use api::{ApiClient, ClientError};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::noun::Noun as _;
 use super::said::Said;
 use crate::intake::policy_file::{PolicyDocument, Rows};
 
@@ -32,20 +34,52 @@ pub(super) async fn apply(
     if let Some(fields) = programs.as_object_mut() {
         fields.extend(super::noun::fields(&answer));
     }
-    Ok(Said::well(in_words(&answer, dry_run), &programs))
+    let named = dry_run.then(|| ids(&file.document));
+    let mut people = String::new();
+    let words = if dry_run { ["create", "change", "remove"] } else { ["created", "changed", "removed"] };
+    for (word, keys) in words.into_iter().zip([&answer.created, &answer.changed, &answer.removed]) {
+        people.push_str(&tell(word, keys, named.as_ref().filter(|_| word == "create")));
+    }
+    Ok(Said::well(people + &sum(&answer, dry_run), &programs))
 }
 
-fn in_words(answer: &ApplyAnswer, dry_run: bool) -> String {
-    let ApplyAnswer { generation, created, changed, removed } = answer;
+/// A line for each, in words. Of what a plan would create, an id that is not the file's would be another one in the end: those
+/// are only counted.
+fn tell(word: &str, keys: &[KeyName], named: Option<&BTreeSet<&str>>) -> String {
     let mut text = String::new();
-    let words = if dry_run { ["create", "change", "remove"] } else { ["created", "changed", "removed"] };
-    for (word, keys) in words.into_iter().zip([created, changed, removed]) {
-        for KeyName { kind, id } in keys {
+    let mut unnamed: BTreeMap<&str, usize> = BTreeMap::new();
+    for KeyName { kind, id } in keys {
+        // A guarded network's id is its name.
+        if kind == GuardedNetwork::KIND || named.is_none_or(|named| named.contains(id.as_str())) {
             text.push_str(&format!("{word} {kind} {id}\n"));
+        } else {
+            *unnamed.entry(kind).or_default() += 1;
         }
     }
+    for (kind, count) in unnamed {
+        let plural = if count == 1 { "" } else { "s" };
+        text.push_str(&format!("{word} {count} {kind}{plural} without an id in the file\n"));
+    }
+    text
+}
+
+/// The ids that a document names.
+fn ids(document: &DocumentInput) -> BTreeSet<&str> {
+    let DocumentInput { projects, sets, groups, ports, provider_rules, guarded_networks: _ } = document;
+    let projects = projects.iter().flat_map(|project| [&project.id, &project.default_group]).flatten();
+    let rules = groups.iter().flat_map(|group| &group.rules).filter_map(|rule| rule.id.as_ref());
+    let groups = groups.iter().map(|group| &group.id);
+    let others =
+        sets.iter().filter_map(|set| set.id.as_ref()).chain(ports.iter().filter_map(|port| port.id.as_ref()));
+    let provider_rules = provider_rules.iter().filter_map(|rule| rule.id.as_ref());
+    projects.chain(rules).chain(groups).chain(others).chain(provider_rules).map(String::as_str).collect()
+}
+
+/// How much of each.
+fn sum(answer: &ApplyAnswer, dry_run: bool) -> String {
+    let ApplyAnswer { generation, created, changed, removed } = answer;
     let counts = format!("{} created, {} changed, {} removed", created.len(), changed.len(), removed.len());
-    text + &match (created.len() + changed.len() + removed.len(), dry_run) {
+    match (created.len() + changed.len() + removed.len(), dry_run) {
         (0, true) => format!("plan: nothing to do; generation {generation} says the same\n"),
         (0, false) => format!("apply: nothing to do; generation {generation} said the same\n"),
         (_, true) => format!("plan: {counts} if applied to generation {generation}\n"),

@@ -42,11 +42,11 @@ pub(super) enum Command {
 /// What is for people.
 #[derive(Debug, Args, Serialize)]
 pub(super) struct Labels {
-    /// For people.
+    /// Name for people.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// For people.
+    /// Words for people.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,

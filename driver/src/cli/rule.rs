@@ -101,7 +101,7 @@ pub(super) struct Matching {
     #[arg(long, group = "remote")]
     #[serde(skip)]
     remote_any: bool,
-    /// For people.
+    /// Words for people.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,

@@ -79,6 +79,9 @@ async fn a_plan_changes_nothing_and_an_apply_does_what_was_planned() {
     assert_eq!(daemon.store.snapshot().generation, 0);
     let said = daemon.run(&format!("plan -f {file}")).success();
     for line in [
+        "create 9 rules without an id in the file\n",
+        "create 1 port without an id in the file\n",
+        "create guarded network tenants\n",
         "create group web\n",
         "create rule http-ipv6\n",
         "create port p2\n",

@@ -26,7 +26,7 @@ async fn the_verdict_comes_first_and_the_exit_code_says_it() {
     assert!(!said.stdout.contains('\u{1b}'), "colour in a file: {said:?}");
     *daemon.fake.unbound.lock().expect("no panic") = vec!["p1".to_owned()];
     let said = daemon.run("status").says(1, "p1 (web-1#0)           unbound  the pool has no such VM\n");
-    assert!(said.stdout.starts_with("PROBLEM: port p1 (web-1#0) is not enforced"), "{said:?}");
+    assert!(said.stdout.starts_with("PROBLEM: 1 port not enforced: p1 (web-1#0: the pool"), "{said:?}");
     *daemon.fake.trouble.lock().expect("no panic") = vec!["XAPI cannot be asked: no route".to_owned()];
     daemon.fake.hosts.lock().expect("no panic")[1].status = HostStatus::Failing;
     let said = daemon.run("--json status").says(1, "");
@@ -34,7 +34,7 @@ async fn the_verdict_comes_first_and_the_exit_code_says_it() {
     assert_eq!(value["verdict"]["word"], "problem");
     assert_eq!(value["verdict"]["reasons"].as_array().map(Vec::len), Some(3));
     assert_eq!((&value["hosts"][1]["status"], &value["unbound"][0]["id"]), (&json!("failing"), &json!("p1")));
-    daemon.run("status").says(1, "PROBLEM: XAPI cannot be asked: no route\nalso: host xen2 fails");
+    daemon.run("status").says(1, "PROBLEM: XAPI cannot be asked: no route\nalso: failing: 1 host (xen2)");
 }
 
 #[tokio::test(flavor = "multi_thread")]

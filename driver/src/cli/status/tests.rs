@@ -97,12 +97,17 @@ fn what_is_the_matter_comes_first() {
     let text = overview(status, vec![failing], vec![port], 2).to_text(now());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "PROBLEM: XAPI cannot be asked: timed out");
-    assert!(lines[1].starts_with("also: host xen2 fails: dom0 does not answer; what stood there"), "{text}");
     assert!(
-        lines[2].starts_with("also: vif5.0 on xen2 is closed, since dom0 refuses its rules (no such"),
+        lines[1].starts_with("also: failing: 1 host (xen2): dom0 does not answer. What stood there stands"),
         "{text}"
     );
-    assert!(lines[3].starts_with("also: port p9 (gone#0) is not enforced: no such VM: correct it"), "{text}");
+    assert!(
+        lines[2].starts_with(
+            "also: 1 port closed, since dom0 refuses the rules: vif5.0 on xen2 (no such match). Ch"
+        ),
+        "{text}"
+    );
+    assert!(lines[3].starts_with("also: 1 port not enforced: p9 (gone#0: no such VM). Correct it"), "{text}");
     assert!(lines[4].starts_with("also: 2 guarded networks or hosts fit nothing"), "{text}");
     assert!(
         text.contains(
@@ -113,6 +118,19 @@ fn what_is_the_matter_comes_first() {
     assert!(text.contains("\n  xen2: dom0 does not answer\n"), "{text}");
     assert!(text.contains("\nvif5.0 (VIF v1)  xen2  closed   no such match\n"), "{text}");
     assert!(text.contains("\np9 (gone#0)            unbound  no such VM\n"), "{text}");
+}
+
+/// A pool that fails as a whole fails in one line.
+#[test]
+fn the_same_reason_is_said_once() {
+    let fails = |name, why: &str| HostState {
+        last_error: Some(why.to_owned()),
+        ..host(name, HostStatus::Failing, None)
+    };
+    let hosts = [fails("a", "no plugin"), fails("b", "no answer"), fails("c", "no plugin")];
+    let verdict = verdict(&store(), &hosts, &[], 0);
+    assert_eq!(verdict.reasons.len(), 2);
+    assert!(verdict.reasons[0].starts_with("failing: 2 hosts (a, c): no plugin. "), "{verdict}");
 }
 
 #[test]

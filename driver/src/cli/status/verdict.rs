@@ -58,24 +58,10 @@ pub(super) fn verdict(status: &Status, hosts: &[HostState], unbound: &[Port], ot
                 .to_owned(),
         );
     }
-    reasons.extend(hosts.iter().filter_map(of_host));
-    for host in hosts {
-        reasons.extend(host.quarantined.iter().map(|port| {
-            format!(
-                "{} on {} is closed, since dom0 refuses its rules ({}): change the rules of its groups",
-                port.interface, host.name, port.reason
-            )
-        }));
-    }
-    reasons.extend(unbound.iter().map(|port| {
-        let why =
-            port.state.as_ref().and_then(|state| state.last_error.as_deref()).unwrap_or("no VIF fits it");
-        format!(
-            "port {} ({}) is not enforced: {why}: correct it (`drawbridge port edit {0}`) or delete it",
-            port.id,
-            target(port)
-        )
-    }));
+    reasons.extend(of_hosts(hosts, HostStatus::Failing));
+    reasons.extend(of_hosts(hosts, HostStatus::Quarantined));
+    reasons.extend(closed(hosts));
+    reasons.extend(without_vif(unbound));
     if others > 0 {
         reasons.push(format!(
             "{others} guarded networks or hosts fit nothing in the pool: compare `drawbridge network list` with XAPI's"
@@ -125,19 +111,54 @@ fn stands(host: &HostState) -> bool {
     }
 }
 
-fn of_host(host: &HostState) -> Option<String> {
-    let (name, why) = (&host.name, host.last_error.as_deref().unwrap_or("it does not say why"));
-    match host.status {
-        HostStatus::Failing => Some(format!(
-            "host {name} fails: {why}; what stood there stands, and it is tried again by itself: \
-             `drawbridge call {name} iptables-save` shows whether dom0 answers"
-        )),
-        HostStatus::Quarantined => Some(format!(
-            "host {name} was set aside after repeated failures: {why}; what stood there stands: mend it, then \
-             `drawbridge hook host-init {name}`"
-        )),
-        // Said once, for all hosts, among the daemon's own troubles.
-        HostStatus::Standby => None,
-        HostStatus::InSync | HostStatus::Pending | HostStatus::Offline | HostStatus::LeftAlone => None,
+/// Hosts in one of the states that somebody must see to, those that say the same together. (Why this driver does not write to any
+/// is among the daemon's own troubles.)
+fn of_hosts(hosts: &[HostState], status: HostStatus) -> Vec<String> {
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for host in hosts.iter().filter(|host| host.status == status) {
+        let why = host.last_error.as_deref().unwrap_or("it does not say why");
+        match by_reason.iter_mut().find(|(reason, _)| *reason == why) {
+            Some((_, names)) => names.push(&host.name),
+            None => by_reason.push((why, vec![&host.name])),
+        }
     }
+    let words = by_reason.into_iter().map(|(why, names)| {
+        let who = format!("{} ({})", count(names.len(), "host"), names.join(", "));
+        match status {
+            HostStatus::Quarantined => format!(
+                "set aside after repeated failures: {who}: {why}. What stood there stands: mend it, then \
+                 `drawbridge hook host-init HOST`"
+            ),
+            _ => format!("failing: {who}: {why}. What stood there stands, and it is tried again by itself"),
+        }
+    });
+    words.collect()
+}
+
+/// Ports that are closed, as one reason.
+fn closed(hosts: &[HostState]) -> Option<String> {
+    let ports: Vec<_> =
+        hosts.iter().flat_map(|host| host.quarantined.iter().map(move |port| (host, port))).collect();
+    let (host, port) = ports.first()?;
+    let and_others = if ports.len() > 1 { ", and others below" } else { "" };
+    Some(format!(
+        "{} closed, since dom0 refuses the rules: {} on {} ({}){and_others}. Change the rules of its groups",
+        count(ports.len(), "port"),
+        port.interface,
+        host.name,
+        port.reason
+    ))
+}
+
+/// Ports that fit no VIF, as one reason.
+fn without_vif(ports: &[Port]) -> Option<String> {
+    let port = ports.first()?;
+    let why = port.state.as_ref().and_then(|state| state.last_error.as_deref()).unwrap_or("no VIF fits it");
+    let and_others = if ports.len() > 1 { ", and others below" } else { "" };
+    Some(format!(
+        "{} not enforced: {} ({}: {why}){and_others}. Correct it (`drawbridge port edit`) or delete it",
+        count(ports.len(), "port"),
+        port.id,
+        target(port)
+    ))
 }

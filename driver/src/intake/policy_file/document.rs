@@ -63,7 +63,7 @@ impl PolicyDocument {
     }
 }
 
-fn document(file: raw::File, places: &mut BTreeMap<String, usize>) -> wire::DocumentInput {
+pub(super) fn document(file: raw::File, places: &mut BTreeMap<String, usize>) -> wire::DocumentInput {
     let raw::File { guarded_networks, project, group, set, port, provider_rule } = file;
     let mut document = wire::DocumentInput { guarded_networks, ..wire::DocumentInput::default() };
     for raw in project {

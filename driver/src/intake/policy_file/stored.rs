@@ -201,3 +201,6 @@ impl From<wire::OnRuleRemoval> for raw::OnRuleRemoval {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
