@@ -14,7 +14,9 @@ use drawbridge_wire::{Family, Refusal};
 
 use crate::Result;
 
-pub(crate) use grammar::{is_interface_pattern, is_our_chain};
+pub(crate) use grammar::{is_interface, is_interface_pattern, is_our_chain, number};
+pub(crate) use ofctl::GUARDED_TABLE;
+pub(crate) use vsctl::look_at_switch;
 
 /// Whether a chain is one of the kernel's own.
 pub(crate) fn is_builtin_chain(name: &str) -> bool {
@@ -185,6 +187,8 @@ pub struct FlowsPlan {
     bridge: String,
     /// Of a write: reads what stands after it.
     look: Option<Approved>,
+    /// Of a write: whether it deletes what says which networks are guarded.
+    forgets: bool,
 }
 
 impl FlowsPlan {
@@ -197,6 +201,12 @@ impl FlowsPlan {
     #[must_use]
     pub fn look(&self) -> Option<&Approved> {
         self.look.as_ref()
+    }
+
+    /// Whether a write means that networks are no longer guarded, if nothing says so after it.
+    #[must_use]
+    pub fn forgets(&self) -> bool {
+        self.forgets
     }
 
     /// The bridge.

@@ -1,8 +1,11 @@
-//! `drawbridge boot`: started by systemd at dom0's boot, before XAPI starts any guest.
+//! `drawbridge boot`: started by systemd at dom0's boot, before XAPI starts any guest; and `drawbridge boot flows`, when an
+//! Open vSwitch starts, which has no flows then.
 //!
 //! It closes the bridges that were guarded before the boot: no guest on them sends or gets a packet until the driver has
 //! written, which replaces these rules at once. Everybody else's packets are let through, since dom0's own FORWARD
 //! would reject them once bridged packets meet it.
+
+mod flows;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,15 +19,16 @@ use crate::guarded::{Bridges, FAMILIES};
 use crate::paths::Paths;
 use crate::perform::Performer;
 use crate::{Code, Refusal, Result, audit, bridge_nf, filter, generation, guarded, lock, sanitise, state};
+use flows::{Closed, Guarded, Patience};
 
 /// How a guest's interfaces in dom0 are called (xenopsd).
 const GUEST_INTERFACES: [&str; 2] = ["vif+", "tap+"];
 
 /// The program's run at boot. Its exit code and messages are for systemd and people.
-pub(crate) fn run(paths: &Paths) -> ExitCode {
+pub(crate) fn run(paths: &Paths, boot: fn(&Paths) -> Result<Bridges>) -> ExitCode {
     let done = sanitise::process().and_then(|()| boot(paths));
     let said = match &done {
-        Ok(bridges) if bridges.is_empty() => "boot: no network was guarded, nothing to close".to_owned(),
+        Ok(bridges) if bridges.is_empty() => "boot: nothing to close".to_owned(),
         Ok(bridges) => {
             let names: Vec<_> = bridges.iter().map(String::as_str).collect();
             format!("boot: closed until the driver has written: {}", names.join(" "))
@@ -39,35 +43,67 @@ pub(crate) fn run(paths: &Paths) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Closes the bridges that were guarded when rules were last written, and answers which. Where the driver has written
-/// since the boot, its rules stay.
+/// Closes the networks that were guarded when rules were last written, with chains and, where an Open vSwitch answers,
+/// with flows: a host may have changed from one to the other. Answers which. Where the driver has written since the
+/// boot, its rules stay.
 ///
 /// # Errors
-/// The first failure. The other family is attempted whatever becomes of one.
+/// The first failure. The rest is attempted whatever becomes of one.
 pub fn boot(paths: &Paths) -> Result<Bridges> {
-    let bridges = guarded::remembered(paths)?;
-    if bridges.is_empty() {
-        return Ok(bridges);
-    }
+    let Some(guarded) = remembered(paths)? else { return Ok(Bridges::new()) };
     // A mistake in the settings must not leave guests unguarded; the next call will name it.
     let config = Config::load(&paths.config).unwrap_or_default();
+    let run = Performer { config: &config, paths };
     state::secure_dir(&paths.state)?;
+    let flows = flows::close(&guarded, Patience::None, &run);
+    let (mut closed, present) = match &flows {
+        Ok(Closed { closed, present }) => (closed.clone(), present.clone()),
+        Err(_) => Default::default(),
+    };
+    let bridges: Bridges = guarded.names().difference(&present).cloned().collect();
+    let chains = close_chains(&bridges, &run);
+    closed.extend(bridges);
+    flows.and(chains).map(|()| closed)
+}
+
+/// Closes them with flows only. Waits for a switch that does not answer: something of it has just changed.
+///
+/// # Errors
+/// As [`boot()`].
+pub fn boot_flows(paths: &Paths) -> Result<Bridges> {
+    let Some(guarded) = remembered(paths)? else { return Ok(Bridges::new()) };
+    let config = Config::load(&paths.config).unwrap_or_default();
+    state::secure_dir(&paths.state)?;
+    flows::close(&guarded, Patience::Some, &Performer { config: &config, paths }).map(|done| done.closed)
+}
+
+/// What was guarded; `None` if nothing was.
+fn remembered(paths: &Paths) -> Result<Option<Guarded>> {
+    let (networks, bridges) = (guarded::flows::networks(paths)?, guarded::remembered(paths)?);
+    Ok((!networks.is_empty() || !bridges.is_empty()).then_some(Guarded { networks, bridges }))
+}
+
+/// Closes bridges for both families.
+fn close_chains(bridges: &Bridges, run: &Performer<'_>) -> Result<()> {
+    if bridges.is_empty() {
+        return Ok(());
+    }
     let mut closed = Vec::new();
     let mut failure = Ok(());
     {
-        let _lock = lock::acquire(&paths.in_state("lock"), config.lock)?;
+        let _lock = lock::acquire(&run.paths.in_state("lock"), run.config.lock)?;
         // Nobody has: chains of ours that stand all the same came with dom0's saved rules, and speak of interfaces as
         // they were before the boot.
-        let leftovers = generation::seen(paths)?.is_none();
+        let leftovers = generation::seen(run.paths)?.is_none();
         for family in FAMILIES {
-            match close(family, &bridges, leftovers, &Performer { config: &config, paths }) {
+            match close(family, bridges, leftovers, run) {
                 Ok(()) => closed.push(family),
                 Err(refusal) => failure = failure.and(Err(refusal)),
             }
         }
     }
-    bridge_nf::keep_on(paths, &closed)?;
-    failure.map(|()| bridges)
+    bridge_nf::keep_on(run.paths, &closed)?;
+    failure
 }
 
 /// Loads the closed rules of one family, if they are called for.

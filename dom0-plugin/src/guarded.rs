@@ -2,6 +2,9 @@
 //!
 //! Rules do not survive a boot, XAPI's `VIF.locking_mode` does: a guest started before the driver has written again
 //! would have all that its lock allows. What is remembered here lets [`crate::boot()`] close these bridges until then.
+//! Flows do not even survive their switch: [`flows`].
+
+pub(crate) mod flows;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -43,11 +46,15 @@ pub(crate) fn record(paths: &Paths, family: Family, cut: &str) -> Result<()> {
     if known == wanted && (path.exists() || wanted.is_empty()) {
         return Ok(());
     }
+    replace(paths, &path, &wanted)
+}
+
+fn replace(paths: &Paths, path: &Path, text: &str) -> Result<()> {
     let write = || {
         state::secure_dir(&paths.lasting)?;
-        state::replace_for_good(&path, wanted.as_bytes())
+        state::replace_for_good(path, text.as_bytes())
     };
-    write().map_err(|refusal: Refusal| failed(&path, &refusal.details.join(": ")))
+    write().map_err(|refusal: Refusal| failed(path, &refusal.details.join(": ")))
 }
 
 /// The bridges remembered, whichever family's rules guarded them: a network is guarded as a whole.
@@ -56,15 +63,44 @@ pub(crate) fn record(paths: &Paths, family: Family, cut: &str) -> Result<()> {
 /// [`Code::UnsafeFile`], [`Code::GuardedRecord`]
 pub(crate) fn remembered(paths: &Paths) -> Result<Bridges> {
     let mut bridges = Bridges::new();
-    for path in FAMILIES.map(|family| paths.guarded(family)) {
-        for (at, line) in trusted::read(&path)?.unwrap_or_default().lines().enumerate() {
-            if !is_interface_pattern(line) {
-                return Err(failed(&path, &format!("line {}: not a bridge's name", at + 1)));
-            }
-            bridges.insert(line.to_owned());
-        }
+    for family in FAMILIES {
+        bridges.append(&mut of_family(paths, family)?);
     }
     Ok(bridges)
+}
+
+fn of_family(paths: &Paths, family: Family) -> Result<Bridges> {
+    let path = paths.guarded(family);
+    let text = trusted::read(&path)?.unwrap_or_default();
+    let bridge = |(at, line): (usize, &str)| match is_interface_pattern(line) {
+        true => Ok(line.to_owned()),
+        false => Err(failed(&path, &format!("line {}: not a bridge's name", at + 1))),
+    };
+    text.lines().enumerate().map(bridge).collect()
+}
+
+/// Whether a bridge is meant by a name that was remembered.
+pub(crate) fn is_named(bridge: &str, pattern: &str) -> bool {
+    pattern.strip_suffix('+').map_or(bridge == pattern, |start| bridge.starts_with(start))
+}
+
+/// Forgets bridges in the records of both families: from now on flows guard them, or nothing does.
+///
+/// # Errors
+/// [`Code::UnsafeFile`], [`Code::GuardedRecord`]
+fn forget(paths: &Paths, gone: &BTreeSet<&str>) -> Result<()> {
+    for family in FAMILIES {
+        let known = of_family(paths, family)?;
+        let left: String = known
+            .iter()
+            .filter(|name| !gone.contains(name.as_str()))
+            .map(|name| format!("{name}\n"))
+            .collect();
+        if left.lines().count() < known.len() {
+            replace(paths, &paths.guarded(family), &left)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

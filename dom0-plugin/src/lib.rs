@@ -4,7 +4,8 @@
 //! the pipeline, in this order: sanitise the process, decode the call, authenticate the caller, authorise what it
 //! asks, lock, run one of four programs, reply, write one audit line.
 //!
-//! [`boot()`] is the one run that XAPI does not start: it keeps guarded networks closed until the first call after a boot.
+//! [`boot()`] is the one run that XAPI does not start: it keeps guarded networks closed until the first call after a boot of
+//! dom0, or of its Open vSwitch ([`boot_flows`]).
 //!
 //! What may run is a value: only [`authorise`] makes an [`authorise::Approved`], and the module `exec` runs nothing else.
 
@@ -27,9 +28,10 @@ mod sanitise;
 mod serve;
 mod stage;
 mod state;
+mod switch;
 mod trusted;
 
-pub use boot::boot;
+pub use boot::{boot, boot_flows};
 pub use serve::{run, serve};
 
 /// Every refusal, with its documented code.

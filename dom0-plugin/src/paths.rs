@@ -75,6 +75,11 @@ impl Paths {
         })
     }
 
+    /// The record of guarded networks, by flows.
+    pub(crate) fn guarded_flows(&self) -> PathBuf {
+        self.lasting.join("guarded-flows")
+    }
+
     /// A path below the state directory.
     pub(crate) fn in_state(&self, name: impl AsRef<Path>) -> PathBuf {
         self.state.join(name)

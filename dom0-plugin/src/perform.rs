@@ -2,11 +2,13 @@
 
 use drawbridge_wire::reply::Outcome;
 
-use crate::authorise::{FlowsPlan, Plan, Program, RestorePlan, SavePlan, Table};
-use crate::bridge_nf::{self, Switch};
+use crate::authorise::{Approved, FlowsPlan, Plan, Program, RestorePlan, SavePlan, Table, look_at_switch};
+use crate::bridge_nf;
 use crate::config::Config;
 use crate::exec::{self, Output};
+use crate::guarded::flows::Written;
 use crate::paths::Paths;
+use crate::switch::Switch;
 use crate::{Code, Refusal, Result, filter, generation, guarded, lock};
 
 /// Carries it out. `generation`: the writer's.
@@ -44,8 +46,14 @@ pub(crate) fn perform(
     }
     match plan {
         Plan::Save(plan) => run.save(plan),
-        Plan::Restore(plan) => run.restore(plan),
-        Plan::Read(approved) => outcome(approved.program(), exec::run(approved, paths, config.program)?),
+        Plan::Restore(plan) => {
+            let done = run.restore(plan)?;
+            if !plan.trial_only() && done.exit_code == 0 {
+                guarded::flows::forget_all(paths)?;
+            }
+            Ok(done)
+        }
+        Plan::Read(approved) => run.run(approved),
         Plan::DumpFlows(plan) | Plan::ChangeFlows(plan) => run.flows(plan),
     }
 }
@@ -57,8 +65,24 @@ pub(crate) struct Performer<'a> {
 }
 
 impl Performer<'_> {
-    fn exec(&self, approved: &crate::authorise::Approved) -> Result<Output> {
+    fn exec(&self, approved: &Approved) -> Result<Output> {
         exec::run(approved, self.paths, self.config.program)
+    }
+
+    /// Runs a program and passes on what it leaves.
+    pub(crate) fn run(&self, approved: &Approved) -> Result<Outcome> {
+        outcome(approved.program(), self.exec(approved)?)
+    }
+
+    /// What a program says that must not fail.
+    pub(crate) fn success(&self, approved: &Approved) -> Result<String> {
+        let done = self.run(approved)?;
+        match done.exit_code {
+            0 => Ok(done.stdout),
+            _ => Err(Refusal::new(Code::ProgramFailed)
+                .detail(approved.program())
+                .detail(done.stderr.trim_ascii())),
+        }
     }
 
     /// What stands; nothing, if the program failed.
@@ -106,9 +130,9 @@ impl Performer<'_> {
         }
         let cut = cut(look.program(), &output.stdout, &[Table::Filter, Table::Raw])?;
         let mut switch = bridge_nf::read(self.paths, plan.family())?;
-        if switch != Switch::On && filter::jump_stands_first(&cut) {
+        if switch != bridge_nf::Switch::On && filter::jump_stands_first(&cut) {
             bridge_nf::turn_on(self.paths, plan.family())?;
-            switch = Switch::On;
+            switch = bridge_nf::Switch::On;
         }
         // Last: where it cannot be remembered, the rules stand and are obeyed.
         guarded::record(self.paths, plan.family(), &cut)?;
@@ -135,12 +159,15 @@ impl Performer<'_> {
         if stands.exit_code != 0 {
             return Err(unparsable(look.program(), 0, "it failed"));
         }
+        let written = Written { bridge: plan.bridge(), dump: &stands.stdout, forgets: plan.forgets() };
+        // Last: where it cannot be remembered, the flows stand and are obeyed.
+        guarded::flows::record(self.paths, &written, || Switch::parse(&self.success(&look_at_switch())?))?;
         Ok(Outcome { stdout: stands.stdout, ..done })
     }
 }
 
 /// What the caller gets to see of a dump.
-fn report(switch: Switch, cut: &str) -> String {
+fn report(switch: bridge_nf::Switch, cut: &str) -> String {
     format!("# drawbridge bridge-nf-call={}\n{cut}", switch.as_str())
 }
 

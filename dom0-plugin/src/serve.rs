@@ -9,18 +9,24 @@ use drawbridge_wire::{VERSION, limits, payload};
 
 use crate::audit::Audit;
 use crate::authorise::authorise;
+use crate::boot::{self, boot, boot_flows};
 use crate::config::Config;
 use crate::paths::Paths;
-use crate::{Code, Refusal, Result, authenticate, boot, perform, request, sanitise, stage};
+use crate::{Code, Refusal, Result, authenticate, perform, request, sanitise, stage};
 
 /// The program: one call, from `argv` to standard output. Ends with exit code 0: XAPI loses the answer of a
 /// plugin that exits with anything else, and older hosts then log the whole `argv`, session included.
 ///
-/// Or, for the one argument `boot`, what has to be done when dom0 boots. XAPI's argument is always a `methodCall`.
+/// Or, for the one argument `boot`, what has to be done when dom0 boots; for `boot flows`, when its Open vSwitch starts.
+/// XAPI's argument is always a `methodCall`.
 #[must_use]
 pub fn run() -> ExitCode {
-    if std::env::args_os().skip(1).eq(["boot"]) {
-        return boot::run(&Paths::production());
+    let is = |words: &[&str]| std::env::args_os().skip(1).eq(words.iter().copied());
+    if is(&["boot"]) {
+        return boot::run(&Paths::production(), boot);
+    }
+    if is(&["boot", "flows"]) {
+        return boot::run(&Paths::production(), boot_flows);
     }
     sanitise::answer_panics();
     let reply = match sanitise::process() {

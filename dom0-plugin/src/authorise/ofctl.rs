@@ -11,6 +11,9 @@ use crate::Result;
 
 const NAME: &str = "ovs-ofctl";
 
+/// Where flows say which networks of a bridge are guarded; no packet comes there.
+pub(crate) const GUARDED_TABLE: u64 = 87;
+
 const VERSIONS: [&str; 6] =
     ["OpenFlow10", "OpenFlow11", "OpenFlow12", "OpenFlow13", "OpenFlow14", "OpenFlow15"];
 
@@ -68,7 +71,7 @@ pub(super) fn authorise(args: &[&str], stdin: Option<Vec<u8>>) -> Result<Plan> {
         };
         run.args.truncate(at + 2);
         run.args.push(filter);
-        return Ok(Plan::DumpFlows(FlowsPlan { run, bridge, look: None }));
+        return Ok(Plan::DumpFlows(FlowsPlan { run, bridge, look: None, forgets: false }));
     }
     if args[at + 2..] != ["-"] {
         return Err(refuse_argument(
@@ -78,11 +81,13 @@ pub(super) fn authorise(args: &[&str], stdin: Option<Vec<u8>>) -> Result<Plan> {
         ));
     }
     let input = need_input(stdin)?;
-    flows::check(&input, args[at] == "del-flows")?;
+    let deletes = args[at] == "del-flows";
+    flows::check(&input, deletes)?;
+    let forgets = flows::reaches(&input, deletes, GUARDED_TABLE);
     run.stdin = input;
     let mut look = Approved::new(Program::Ofctl, &args[..options_from]);
     look.args.extend(["dump-flows".to_owned(), bridge.clone(), flows::dump_filter("")?]);
-    Ok(Plan::ChangeFlows(FlowsPlan { run, bridge, look: Some(look) }))
+    Ok(Plan::ChangeFlows(FlowsPlan { run, bridge, look: Some(look), forgets }))
 }
 
 /// Whether a cookie, under a mask, can only be ours.

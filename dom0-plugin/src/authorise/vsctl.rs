@@ -48,6 +48,13 @@ pub(super) fn authorise(args: &[&str], stdin: Option<&[u8]>) -> Result<Plan> {
     Ok(Plan::Read(Approved::new(Program::Vsctl, args)))
 }
 
+/// Reads what [`crate::switch::Switch::parse`] takes, in one transaction.
+pub(crate) fn look_at_switch() -> Approved {
+    let words = "--format=csv --data=bare list-br -- --columns=name,ports list Bridge \
+                 -- --columns=_uuid,name,tag,interfaces list Port -- --columns=_uuid,name,ofport,type list Interface";
+    Approved::new(Program::Vsctl, &words.split_ascii_whitespace().collect::<Vec<_>>())
+}
+
 /// Reads in one transaction: what is answered held at one moment.
 fn snapshot(commands: &[&str]) -> Result<()> {
     let mut at = 1;

@@ -152,7 +152,7 @@ impl Dom0 {
         dom0.fake("ovs-ofctl", "case $* in *flows*-) cat >/dev/null ;; esac");
         dom0.fake(
             "ovs-vsctl",
-            "case $* in 'br-exists xenbr0') ;; br-exists*) exit 2 ;; *) echo xenbr0 ;; esac",
+            "case $* in 'br-exists xenbr0') ;; br-exists*) exit 2 ;; *csv*) exit 1 ;; *) echo xenbr0 ;; esac",
         );
         dom0
     }

@@ -109,12 +109,7 @@ pub(super) fn check(input: &[u8], deletes: bool) -> Result<()> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (deletes, rest) = match line.split_once(' ') {
-            _ if deletes => (true, line),
-            Some(("add", rest)) => (false, rest),
-            Some(("delete" | "delete_strict", rest)) => (true, rest),
-            _ => (false, line),
-        };
+        let (deletes, rest) = change(line, deletes);
         let flow = Flow::parse(rest).map_err(|problem| refuse_line(at, problem))?;
         flow.check_cookie(deletes)
             .map_err(|problem| Refusal::new(Code::ForeignCookie).detail(at + 1).detail(problem))?;
@@ -129,6 +124,26 @@ pub(super) fn check(input: &[u8], deletes: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a line deletes, and the flow it speaks of.
+fn change(line: &str, deletes: bool) -> (bool, &str) {
+    match line.split_once(' ') {
+        _ if deletes => (true, line),
+        Some(("add", rest)) => (false, rest),
+        Some(("delete" | "delete_strict", rest)) => (true, rest),
+        _ => (false, line),
+    }
+}
+
+/// Whether input that was found allowed deletes something of this table.
+pub(super) fn reaches(input: &[u8], deletes: bool, table: u64) -> bool {
+    let lines = input.split(|&b| b == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).any(|line| {
+        let (deletes, flow) = change(line, deletes);
+        let named = flow.split(',').find_map(|field| field.strip_prefix("table="));
+        deletes && named.is_none_or(|named| number(named) == Some(table))
+    })
 }
 
 type Problem = String;

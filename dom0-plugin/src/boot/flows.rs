@@ -1,0 +1,313 @@
+//! Closed flows: what `boot` puts on guarded networks of an Open vSwitch that has none of the driver's.
+//!
+//! What dom0 and the wire say to each other on a guarded network is copied from one to the other, and comes by no guest;
+//! what a guest there says is dropped. Where every network of a bridge is guarded, whoever is not known says nothing.
+//! The flows stand below all that the driver writes, who removes them with its first write: their cookie is not its.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use drawbridge_wire::{Family, Function, flow};
+
+use crate::authorise::{GUARDED_TABLE, Plan, authorise, look_at_switch};
+use crate::guarded::flows::{Network, markers, names};
+use crate::guarded::{Bridges, is_named};
+use crate::perform::Performer;
+use crate::switch::{Kind, Port, Switch, Tag};
+use crate::{Code, Result, lock};
+
+/// Of closed flows. The driver's have another lower half.
+const COOKIE: u64 = flow::COOKIE;
+
+/// Whatever the bridge speaks.
+const VERSIONS: &str = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14";
+
+/// A frame without a VLAN header.
+const UNTAGGED: &str = "vlan_tci=0x0000/0x1fff";
+
+/// Between two attempts at a switch that is about to start.
+const STEP: Duration = Duration::from_millis(2);
+
+/// Priorities in table 0, below all of the driver's but its last, which is the same.
+mod priority {
+    /// Between dom0 and the wire, on a guarded network.
+    pub(super) const WIRE: u16 = 45_030;
+    /// With a guarded VLAN's header, from anybody else.
+    pub(super) const TAGGED: u16 = 45_020;
+    /// From a guest on a guarded network.
+    pub(super) const GUEST: u16 = 45_010;
+    /// Where every network is guarded: between dom0 and the wire, with a header of no network.
+    pub(super) const OTHER: u16 = 45_005;
+    /// There: from anybody else.
+    pub(super) const STRANGER: u16 = 45_000;
+}
+
+/// Whether to wait for a switch that does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// There may be none on this host.
+    None,
+    /// Something of it has just changed.
+    Some,
+}
+
+/// The guarded networks, by their two kinds of records.
+pub(super) struct Guarded {
+    /// By flows.
+    pub(super) networks: BTreeSet<Network>,
+    /// By chains.
+    pub(super) bridges: Bridges,
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+pub(super) struct Closed {
+    /// XAPI's names of all networks that the switch has.
+    pub(super) present: Bridges,
+    /// The networks that were closed: `xenbr0`, `xenbr0/100`.
+    pub(super) closed: Bridges,
+}
+
+/// Closes what is guarded and has no flows of the driver's. Whatever changes meanwhile is seen.
+///
+/// # Errors
+/// A bridge of the switch could not be closed within the time that a program may run.
+pub(super) fn close(guarded: &Guarded, patience: Patience, run: &Performer<'_>) -> Result<Closed> {
+    let deadline = Instant::now() + run.config.program;
+    let mut before = None;
+    loop {
+        let mut done = Closed::default();
+        let switch = look(run)?;
+        let mut failure = None;
+        for (bridge, tags) in switch.iter().flat_map(|switch| guarded.on(switch)) {
+            match Bridge::new(bridge, &tags, switch.as_ref()).close(run) {
+                Ok(true) => done.closed.extend(tags.iter().map(|tag| place(bridge, *tag))),
+                Ok(false) => {}
+                Err(refusal) => failure = Some(refusal),
+            }
+        }
+        let late = Instant::now() >= deadline;
+        match (switch, failure) {
+            (None, _) if patience == Patience::None || late => return Ok(done),
+            (_, Some(refusal)) if late => return Err(refusal),
+            (Some(switch), None) => {
+                done.present = switch.networks.keys().cloned().collect();
+                if late || before.as_ref() == Some(&switch) {
+                    return Ok(done);
+                }
+                before = Some(switch);
+            }
+            _ => thread::sleep(STEP),
+        }
+    }
+}
+
+/// The switch as it is; `None` if none answers, or there is none on this host.
+pub(super) fn look(run: &Performer<'_>) -> Result<Option<Switch>> {
+    match run.run(&look_at_switch()) {
+        Ok(said) if said.exit_code == 0 => Switch::parse(&said.stdout).map(Some),
+        Ok(_) => Ok(None),
+        Err(refusal) if refusal.code == Code::ProgramMissing => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+fn place(bridge: &str, tag: Tag) -> String {
+    tag.map_or_else(|| bridge.to_owned(), |tag| format!("{bridge}/{tag}"))
+}
+
+impl Guarded {
+    /// XAPI's names for them, as a host with Linux bridges knows them.
+    pub(super) fn names(&self) -> Bridges {
+        self.bridges.union(&names(&self.networks)).cloned().collect()
+    }
+
+    /// The guarded networks of each bridge that has some.
+    fn on<'a>(&self, switch: &'a Switch) -> BTreeMap<&'a str, BTreeSet<Tag>> {
+        let mut found: BTreeMap<&str, BTreeSet<Tag>> = BTreeMap::new();
+        for bridge in switch.bridges.keys() {
+            let by_flows = self.networks.iter().filter(|network| network.bridge == *bridge);
+            let by_flows = by_flows.map(|network| network.tag);
+            let by_name = switch
+                .networks_of(bridge)
+                .filter(|(name, _)| self.names().iter().any(|pattern| is_named(name, pattern)));
+            let tags: BTreeSet<Tag> = by_flows.chain(by_name.map(|(_, tag)| tag)).collect();
+            if !tags.is_empty() {
+                found.insert(bridge, tags);
+            }
+        }
+        found
+    }
+}
+
+/// A bridge that is to be closed.
+struct Bridge<'a> {
+    name: &'a str,
+    guarded: &'a BTreeSet<Tag>,
+    /// Every network of it is guarded.
+    all: bool,
+    ports: &'a [Port],
+    /// Its wires share a port: only the switch itself can choose one.
+    bonded: bool,
+}
+
+impl<'a> Bridge<'a> {
+    fn new(name: &'a str, guarded: &'a BTreeSet<Tag>, switch: Option<&'a Switch>) -> Self {
+        let ports = switch.and_then(|switch| switch.bridges.get(name)).map_or(&[][..], Vec::as_slice);
+        let all =
+            switch.is_some_and(|switch| switch.networks_of(name).all(|(_, tag)| guarded.contains(&tag)));
+        let bonded = ports.iter().any(|port| port.kind == Kind::Wire { bonded: true });
+        Self { name, guarded, all, ports, bonded }
+    }
+
+    /// Whether anything was to be closed. If the driver has been here since the switch started, nothing is.
+    fn close(&self, run: &Performer<'_>) -> Result<bool> {
+        // Not while the driver writes; and let go of whenever there is something to wait for.
+        let _lock = lock::acquire(&run.paths.in_state("lock"), run.config.lock)?;
+        let any = format!("cookie={COOKIE:#x}/{:#x},table={GUARDED_TABLE}", flow::COOKIE_MASK);
+        let ours = format!("cookie={COOKIE:#x},");
+        if markers(&self.dump(&any, run)?).any(|line| !line.starts_with(&ours)) {
+            return Ok(false);
+        }
+        let flows = self.flows();
+        let text: String = flows.iter().map(|flow| format!("add {flow}\n")).collect();
+        self.change(text, run)?;
+        // Those of an earlier run: ports may have gone, networks come.
+        let standing = self.dump(&format!("cookie={COOKIE:#x}/-1"), run)?;
+        let stale = |key: &String| {
+            !flows.iter().any(|flow| *flow.split(",actions=").next().unwrap_or_default() == **key)
+        };
+        let text: String = standing
+            .lines()
+            .filter_map(key)
+            .filter(stale)
+            .map(|key| format!("delete_strict {}\n", key.replacen(',', "/-1,", 1)))
+            .collect();
+        if !text.is_empty() {
+            self.change(text, run)?;
+        }
+        Ok(true)
+    }
+
+    fn dump(&self, filter: &str, run: &Performer<'_>) -> Result<String> {
+        let args = ["-O", VERSIONS, "dump-flows", self.name, filter].map(str::to_owned);
+        match authorise(Function::OvsOfctl, Family::Ipv4, &args, None)? {
+            Plan::DumpFlows(plan) => run.success(plan.run()),
+            _ => Err(Code::Internal.into()),
+        }
+    }
+
+    fn change(&self, text: String, run: &Performer<'_>) -> Result<()> {
+        let args = ["-O", VERSIONS, "add-flows", self.name, "-"].map(str::to_owned);
+        match authorise(Function::OvsOfctl, Family::Ipv4, &args, Some(text.into_bytes()))? {
+            Plan::ChangeFlows(plan) => run.success(plan.run()).map(drop),
+            _ => Err(Code::Internal.into()),
+        }
+    }
+
+    /// What may speak comes first, so that dom0 is never cut off.
+    fn flows(&self) -> Vec<String> {
+        let mut flows = Vec::new();
+        let mut add = |table: u64, priority: u16, matches: &str, actions: &str| {
+            flows.push(format!(
+                "cookie={COOKIE:#x},table={table},priority={priority}{matches},actions={actions}"
+            ));
+        };
+        let trunks = self.trunks();
+        for tag in self.guarded {
+            let access = self.access(*tag);
+            let push = tag.map(|tag| format!("push_vlan:0x8100,set_field:{}->vlan_vid", 0x1000 | tag));
+            for port in &access {
+                let actions = self.to(port, &access, push.as_deref(), &trunks);
+                add(0, priority::WIRE, &format!(",in_port={port},{UNTAGGED}"), &actions);
+            }
+            let headers = match tag {
+                Some(tag) => vec![(format!("dl_vlan={tag}"), Some("pop_vlan"))],
+                None => vec![(UNTAGGED.to_owned(), None), ("dl_vlan=0".to_owned(), Some("pop_vlan"))],
+            };
+            for trunk in &trunks {
+                for (header, pop) in &headers {
+                    let actions = self.to(trunk, &trunks, *pop, &access);
+                    add(0, priority::WIRE, &format!(",in_port={trunk},{header}"), &actions);
+                }
+            }
+        }
+        if self.all {
+            let others = [trunks, self.access(None)].concat();
+            for port in &others {
+                add(0, priority::OTHER, &format!(",in_port={port}"), &self.to(port, &others, None, &[]));
+            }
+        }
+        for tag in self.guarded {
+            if let Some(tag) = tag {
+                add(0, priority::TAGGED, &format!(",dl_vlan={tag}"), "drop");
+            }
+            for guest in self.ports.iter().filter(|port| port.kind == Kind::Guest && port.tag == *tag) {
+                add(0, priority::GUEST, &format!(",in_port={}", guest.ofport), "drop");
+            }
+        }
+        if self.all {
+            add(0, priority::STRANGER, "", "drop");
+        }
+        for tag in self.guarded {
+            let header = tag.map_or_else(|| UNTAGGED.to_owned(), |tag| format!("dl_vlan={tag}"));
+            add(GUARDED_TABLE, 1, &format!(",{header}"), "drop");
+        }
+        flows
+    }
+
+    /// Actions that copy what one port says to the others of its kind and then, with another header, to those of the
+    /// other kind.
+    fn to(&self, from: &str, alike: &[&str], header: Option<&str>, unlike: &[&str]) -> String {
+        if self.bonded {
+            return "NORMAL".to_owned();
+        }
+        let copy = |port: &&str| match *port {
+            "LOCAL" => "LOCAL".to_owned(),
+            port => format!("output:{port}"),
+        };
+        let mut actions: Vec<String> = alike.iter().filter(|port| **port != from).map(copy).collect();
+        if !unlike.is_empty() {
+            actions.extend(header.map(str::to_owned));
+            actions.extend(unlike.iter().map(copy));
+        }
+        if actions.is_empty() { "drop".to_owned() } else { actions.join(",") }
+    }
+
+    /// Wires that carry the headers of VLANs.
+    fn trunks(&self) -> Vec<&'a str> {
+        self.others().filter(|port| is_trunk(port)).map(|port| port.ofport.as_str()).collect()
+    }
+
+    /// Ports of one network on which its packets have no header.
+    fn access(&self, tag: Tag) -> Vec<&'a str> {
+        self.others()
+            .filter(|port| port.tag == tag && !is_trunk(port))
+            .map(|port| port.ofport.as_str())
+            .collect()
+    }
+
+    fn others(&self) -> impl Iterator<Item = &'a Port> {
+        self.ports.iter().filter(|port| port.kind != Kind::Guest)
+    }
+}
+
+/// What a line of a dump is called in input: `cookie=…,table=…,priority=…`. `None` for lines that are no flow.
+fn key(line: &str) -> Option<String> {
+    let (flow, _) = line.trim_ascii().split_once(" actions=")?;
+    let mut words = flow.split(' ');
+    let cookie = words.next()?;
+    let table = words.find(|word| word.starts_with("table="))?;
+    // OpenFlow 1.0 shows its own wildcards.
+    let matches =
+        words.next_back()?.replace("vlan_tci=0x0000", UNTAGGED).replace("/0x1fff/0x1fff", "/0x1fff");
+    Some(format!("{cookie}{table}{matches}"))
+}
+
+fn is_trunk(port: &Port) -> bool {
+    matches!(port.kind, Kind::Wire { .. }) && port.tag.is_none()
+}
+
+#[cfg(test)]
+mod tests;
