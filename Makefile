@@ -36,7 +36,7 @@ soak: root deps build plugin ## The long versions: every fuzz target for a minut
 	done
 	$(CARGO) test --release -p ruleset --features soak
 	DRAWBRIDGE_DOM0_PROGRAM=$(CURDIR)/$(PLUGIN) $(CARGO) test -p e2e --features soak --test lab -- \
-	  endurance:: replay:: cases::events::
+	  endurance:: replay:: cases::events:: daemon::
 
 lint: ## Formatting, clippy and documentation, warnings denied
 	$(CARGO) fmt --all --check

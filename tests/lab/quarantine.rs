@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::on_each;
 
 /// Two tenants on one host; `bad`'s group has a rule that this dom0's iptables refuses.
-const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 [[group]]
 id = "good"
 [[group.rule]]
@@ -40,7 +40,7 @@ addresses = ["10.20.0.12", "fd20::c"]
 "#;
 
 /// A dom0 that knows no SCTP: its iptables-restore, or its switch, refuses the whole input.
-fn without_sctp(lab: &Lab, backend: Backend) -> Result<()> {
+pub(crate) fn without_sctp(lab: &Lab, backend: Backend) -> Result<()> {
     let host = lab.host("host1")?;
     if backend == Backend::OpenVSwitch {
         host.command("cp", &["/usr/bin/ovs-ofctl", "/usr/bin/ovs-ofctl.real"], b"")?;

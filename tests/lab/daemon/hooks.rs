@@ -6,14 +6,14 @@ use anyhow::{Context, Result, ensure};
 use api::control::Outcome;
 use api::wire::{EditInput, EditsInput};
 use api::{ClientError, Code, Problem};
-use e2e::lab::Guest;
+use e2e::lab::{Guest, Lab};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use e2e::station::Family;
 use xapi_mock::faults::{Fault, HostState, PluginFault};
 
 use super::editor::Editor;
-use crate::{on_bridge_and_ovs, on_each};
+use crate::{on_bridge_and_ovs, on_each, quarantine};
 
 fn problem<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> Result<Problem> {
     match answer {
@@ -102,6 +102,34 @@ on_bridge_and_ovs! {
         ensure!(problem.code == Code::NotEnforced, "{problem:?}");
         lab.mock()?.faults().inject(Fault::Clear);
         daemon.settle()?;
+    }
+
+    /// A port that dom0 closes fails the hooks of its own VM and of its host, and nobody else's; nor is it taken for another
+    /// hand's work, look after look.
+    fn a_closed_port(backend) {
+        let lab = Lab::builder(backend)
+            .host_count(1)
+            .guest(Guest::new("good", "host1", 11))
+            .guest(Guest::new("bad", "host1", 12))
+            .start()?;
+        quarantine::without_sctp(&lab, backend)?;
+        let daemon = lab.daemon("a")?.look_after(1).start()?;
+        daemon.set_policy(quarantine::POLICY)?;
+        daemon.adopt()?;
+        daemon.settle_by_its_word()?;
+        ensure!(daemon.hook("create", "good")?.outcome == Outcome::Enforced);
+        for (event, object) in [("create", "bad"), ("host-init", "host1")] {
+            let problem = problem(daemon.hook(event, object))?;
+            ensure!(problem.code == Code::NotEnforced && problem.detail.contains("sctp"), "{problem:?}");
+        }
+        let closed = daemon.host("host1")?.quarantined;
+        ensure!(closed.len() == 1 && closed[0].interface == "vif2.0", "{closed:?}");
+        let looks = daemon.number("host_reconciles_total")?;
+        daemon.until("it is looked after", |daemon| Ok(daemon.number("host_reconciles_total")? > looks + 2))?;
+        ensure!(daemon.number("host_drifts_total")? == 0, "{:?}", daemon.host("host1")?);
+        daemon.set_policy(&quarantine::POLICY.replace("sctp", "udp"))?;
+        daemon.settle()?;
+        ensure!(daemon.host("host1")?.quarantined.is_empty());
     }
 
     /// A thousand edits one after the other are a few writes, and the last of them stands.

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use e2e::lab::{Backend, Daemon, Lab};
+use e2e::frame::arp_request;
+use e2e::lab::{Backend, OUTSIDE, ipv4, mac};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use e2e::tap::Tap;
@@ -15,23 +16,14 @@ use super::editor::{Editor, any_below, policy_of, some_time};
 use super::faults::{ROUNDS, SOMETIME};
 use crate::on_bridge_and_ovs;
 
-/// A host loses its rules again and again; by itself the daemon brings them back. (Until then the guests of an unguarded
-/// network are open: there is no traffic to be judged.)
-fn loses(backend: Backend, how: impl Fn(&Lab, &Daemon<'_>) -> Result<()>) -> Result<()> {
-    let lab = pool(backend).start()?;
-    let daemon = lab.daemon("a")?.start_with(POLICY)?;
-    for _ in 0..ROUNDS {
-        let editor = Editor::start(&daemon)?;
-        some_time(SOMETIME);
-        how(&lab, &daemon)?;
-        some_time(SOMETIME);
-        editor.end(&daemon)?;
-        lab.set_policy(&policy_of(&daemon)?)?;
-        daemon.settle()?;
-        check(expectations(&lab)?);
-    }
-    Ok(())
+/// Frames for `web2`: what it may not get, and a question that it gets once it is let on the network.
+fn shouts() -> Vec<Vec<u8>> {
+    let ask = arp_request((mac(0, OUTSIDE), ipv4(0, OUTSIDE)), ipv4(0, WEB2));
+    [refused(WEB2), vec![ask]].concat()
 }
+
+/// The number of `web2`.
+const WEB2: u8 = 13;
 
 on_bridge_and_ovs! {
     /// dom0 boots: on a guarded network what comes up before the daemon has seen it is closed, then it has its rules. The
@@ -40,7 +32,7 @@ on_bridge_and_ovs! {
         let lab = pool(backend).guarded("lan").start()?;
         let daemon = lab.daemon("a")?.start_with(POLICY)?;
         let traffic = Traffic::start(&lab)?;
-        let shouting = Shouting::start(lab.outside(), refused(13));
+        let shouting = Shouting::start(lab.outside(), shouts());
         let (heard, leaked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let counters = (Arc::clone(&heard), Arc::clone(&leaked));
         let (_, web2) = lab.vm("web2")?;
@@ -68,50 +60,64 @@ on_bridge_and_ovs! {
 
     /// Somebody takes our rules out by hand; that is put right, and said.
     fn another_hand(backend) {
-        loses(backend, |lab, daemon| {
-            daemon.settle_by_its_word()?;
+        let lab = pool(backend).start()?;
+        let daemon = lab.daemon("a")?.start_with(POLICY)?;
+        for _ in 0..ROUNDS {
             let host = ["host1", "host2"][usize::from(any_below(2) == 1)];
             let drifts = daemon.number("host_drifts_total")?;
+            some_time(SOMETIME);
             lab.damage(host)?;
             daemon.until("the drift is noticed", |daemon| Ok(daemon.number("host_drifts_total")? > drifts))?;
             ensure!(daemon.host(host)?.last_drift.is_some());
-            Ok(())
-        })?;
+            daemon.settle()?;
+            check(expectations(&lab)?);
+        }
     }
 }
 
-/// A switch that starts anew has no flows.
+/// A switch that starts anew has no flows; by itself the daemon brings them back. (Until then the guests of an unguarded
+/// network are open, and connections are lost with the switch: there is no traffic to be judged.)
 #[test]
 fn switches_start_anew() -> Result<()> {
-    loses(Backend::OpenVSwitch, |lab, _| {
+    let lab = pool(Backend::OpenVSwitch).start()?;
+    let daemon = lab.daemon("a")?.start_with(POLICY)?;
+    for round in 0..ROUNDS {
+        let editor = Editor::start(&daemon)?;
+        some_time(SOMETIME);
         let host = lab.host(["host1", "host2"][usize::from(any_below(2) == 1)])?;
-        match any_below(3) {
-            0 => host.restart_ovs()?,
-            1 => {
-                host.kill_ovs()?;
-                some_time(Duration::from_secs(2));
-                host.start_ovs()?;
-            }
-            _ => {
-                host.stop_ovs()?;
-                some_time(Duration::from_secs(2));
-                host.start_ovs()?;
-            }
+        match round % 3 {
+            0 => {}
+            1 => host.kill_ovs()?,
+            _ => host.stop_ovs()?,
         }
-        Ok(())
-    })
+        if round % 3 == 0 {
+            host.restart_ovs()?;
+        } else {
+            some_time(Duration::from_secs(2));
+            host.start_ovs()?;
+        }
+        some_time(SOMETIME);
+        editor.end(&daemon)?;
+        lab.set_policy(&policy_of(&daemon)?)?;
+        daemon.settle()?;
+        check(expectations(&lab)?);
+    }
+    Ok(())
 }
 
-/// Runs in the guest from its first instant on.
+/// Runs in the guest from its first instant on, until it has heard something.
 fn listen(heard: &AtomicU64, leaked: &AtomicU64) {
     let Ok(tap) = Tap::open("eth0") else { return };
-    let refused = refused(13);
-    let end = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < end {
+    let (refused, started) = (refused(WEB2), Instant::now());
+    let mut own = 0;
+    while started.elapsed() < Duration::from_secs(2)
+        || (own == 0 && started.elapsed() < Duration::from_secs(20))
+    {
         for captured in tap.drain().unwrap_or_default().iter().filter(|one| !one.outgoing) {
-            heard.fetch_add(1, Ordering::Relaxed);
+            own += 1;
             leaked.fetch_add(u64::from(refused.contains(&captured.bytes)), Ordering::Relaxed);
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+    heard.fetch_add(own, Ordering::Relaxed);
 }

@@ -17,10 +17,12 @@ use crate::on_bridge_and_ovs;
 /// The scenario's policy, and a rule that admits so many single addresses that they do not fit into one call.
 fn big() -> Result<String> {
     let mut addresses = String::new();
-    for number in 0..12_000_u32 {
-        // Spread out, so that they neither join to prefixes nor compress well.
-        let [_, a, b, c] = number.wrapping_mul(2_654_435_761).to_be_bytes();
-        write!(addresses, "\"{}.{a}.{b}.{c}\", ", 100 + number % 100)?;
+    let mut state = 1_u64;
+    for _ in 0..15_000 {
+        // Spread out, so that they neither join to prefixes nor compress well (Knuth's MMIX generator).
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let [a, b, c, d, ..] = state.to_be_bytes();
+        write!(addresses, "\"{}.{b}.{c}.{d}\", ", 100 + a % 100)?;
     }
     let rule = "remote_group = \"web\"\n\n[[group.rule]]\ndirection = \"ingress\"\nethertype = \"ipv4\"\nremote_set = \"big\"\n";
     let set = format!("[[set]]\nid = \"big\"\naddresses = [{addresses}]\n\n");
@@ -58,7 +60,13 @@ on_bridge_and_ovs! {
         let daemon = lab.daemon("a")?.store_in(small.0.join("store.db")).start_with(POLICY)?;
         let traffic = Traffic::start(&lab)?;
         for _ in 0..ROUNDS {
+            let generation = || -> Result<u64> { Ok(daemon.call(daemon.api().status())?.generation) };
+            let an_edit_is_taken = || -> Result<()> {
+                let before = generation()?;
+                daemon.until("an edit is taken", |_| Ok(generation()? > before))
+            };
             let editor = Editor::start(&daemon)?;
+            an_edit_is_taken()?;
             some_time(SOMETIME);
             small.fill()?;
             daemon.until("readyz tells", |daemon| Ok(daemon.trouble().contains("store")))?;
@@ -68,7 +76,7 @@ on_bridge_and_ovs! {
             some_time(SOMETIME);
             small.clear()?;
             daemon.until("it is ready again", |daemon| Ok(daemon.trouble().is_empty()))?;
-            some_time(SOMETIME);
+            an_edit_is_taken()?;
             let ledger = editor.end(&daemon)?;
             ensure!(ledger.refused > 0 && ledger.acknowledged > 0, "{ledger:?}");
             lab.set_policy(&policy_of(&daemon)?)?;
@@ -85,7 +93,8 @@ struct Small(PathBuf);
 impl Small {
     fn new(path: PathBuf) -> Result<Self> {
         std::fs::create_dir(&path)?;
-        mount(Some("small"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=2m"))?;
+        // More than SQLite lets its log grow to.
+        mount(Some("small"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=24m"))?;
         Ok(Self(path))
     }
 
