@@ -101,6 +101,13 @@ impl Database {
         Ok(store)
     }
 
+    /// Writes without changing anything: whether there is room, and leave to write.
+    pub(crate) async fn probe(&mut self) -> Result<(), DatabaseError> {
+        let nothing = "UPDATE meta SET generation = generation WHERE id = 1";
+        sqlx::query(nothing).execute(&mut self.connection).await?;
+        Ok(())
+    }
+
     /// The number of transactions so far, whoever made them.
     pub(crate) async fn generation(&mut self) -> Result<u64, DatabaseError> {
         let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM meta WHERE id = 1")

@@ -148,7 +148,7 @@ impl Writer {
 
     /// Checks and commits a batch: each job's answer, or why none was saved.
     async fn commit(&mut self, jobs: &[Job]) -> Result<Vec<Result<Applied, StoreError>>, StoreError> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             self.connect().await.map_err(|error| StoreError::Database(self.failed(error)))?;
             let Checked { state, transactions, touched, answers } = check(&self.state, jobs);
             if answers.iter().any(Result::is_err) && self.overtaken().await {
@@ -165,7 +165,13 @@ impl Writer {
                 }
                 // The next round connects anew and reads what the other wrote.
                 Err(CommitError::Overtaken) => self.database = None,
-                Err(CommitError::Refused(error)) => return Err(StoreError::Database(self.failed(error))),
+                Err(CommitError::Refused(error)) => {
+                    let error = self.failed(error);
+                    // A connection that has died in the meantime says so only now; the next may live.
+                    if attempt > 0 || is_constraint(&error) {
+                        return Err(StoreError::Database(error));
+                    }
+                }
                 Err(CommitError::Unknown(error)) => {
                     self.find_out(state.generation(), error).await?;
                     return Ok(answers);
@@ -196,6 +202,7 @@ impl Writer {
             return Ok(());
         }
         let mut database = Database::open(&self.url).await?;
+        database.probe().await?;
         if database.generation().await? != self.state.generation() {
             self.state = database.load().await?;
             self.shared.publish(&self.state, None);

@@ -27,8 +27,9 @@ const ORDER: [Kind; Kind::COUNT] = [
     Kind::Adoption,
 ];
 
-/// Rows of one statement: few different numbers, so that statements are prepared once.
-const CHUNKS: [usize; 4] = [64, 16, 4, 1];
+/// Rows of one statement: few different numbers, so that statements are prepared once; not more, since SQLite looks for each
+/// parameter's name among all of them.
+const CHUNKS: [usize; 3] = [16, 4, 1];
 
 /// A transaction that was checked, with what it changes.
 #[derive(Debug)]

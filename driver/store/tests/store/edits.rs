@@ -201,3 +201,24 @@ async fn edits_at_the_same_time_get_generations_of_their_own() {
         assert_eq!(store.state().generation(), 190);
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_was_cut_is_made_anew() {
+    let url = crate::postgres::database().await;
+    let store = Store::open(&url).await.unwrap();
+    create(&store, [group("web")]).await.unwrap();
+    let mut other = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sqlx::query(cut).execute(&mut other).await.unwrap();
+    create(&store, [group("db")]).await.unwrap();
+    assert_eq!(store.state().count(Kind::Group), 2);
+    assert!(store.trouble().is_none());
+}
+
+#[tokio::test]
+async fn a_store_from_a_url_of_another_kind_is_refused() {
+    for url in ["", "store.db", "mysql://a/b", "sqlite:/nowhere/at/all/store.db"] {
+        assert!(Store::open(url).await.is_err(), "{url}");
+    }
+}

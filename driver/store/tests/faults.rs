@@ -1,7 +1,9 @@
 //! kill -9 at random instants: whatever the killed process had printed as answered is there afterwards, nothing is there by
 //! halves, and the generations have no gap.
 //!
-//! The program starts itself as the one that is killed: `kill child URL ROUND`.
+//! And a disk that is full: edits are refused, nothing is lost, and they go on when there is room again.
+//!
+//! The program starts itself as the one that is killed: `faults child URL ROUND`.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a program for a test")]
 
 use std::collections::BTreeSet;
@@ -9,7 +11,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
-use store::{By, Edit, Entity, Group, ImplicitRules, Key, Kind, OnRuleRemoval, Store, implicit_rules};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use store::{
+    By, Edit, Entity, Group, ImplicitRules, Key, Kind, OnRuleRemoval, Store, StoreError, implicit_rules,
+};
 
 /// Processes that are killed, one after the other, on the same file.
 const ROUNDS: u64 = 12;
@@ -17,6 +23,8 @@ const ROUNDS: u64 = 12;
 const EDITORS: u64 = 32;
 
 fn main() -> ExitCode {
+    // A file's limit stands for the disk's; without this, the process would be killed for it. Threads inherit it.
+    SigSet::from(Signal::SIGXFSZ).thread_block().expect("a signal");
     let arguments: Vec<String> = std::env::args().collect();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match arguments.get(1..) {
@@ -26,6 +34,7 @@ fn main() -> ExitCode {
         }
         _ => {
             runtime.block_on(parent());
+            runtime.block_on(full_disk());
             ExitCode::SUCCESS
         }
     }
@@ -39,17 +48,7 @@ async fn child(url: &str, round: &str) {
         tokio::spawn(async move {
             for n in 0.. {
                 let name = format!("r{round}-e{editor}-{n}");
-                let group = Group {
-                    id: name.parse().expect("an id"),
-                    project: None,
-                    name: name.clone(),
-                    description: String::new(),
-                    on_rule_removal: OnRuleRemoval::Cut,
-                };
-                let rules = implicit_rules(ImplicitRules::Egress, &group.id).into_iter().map(Entity::Rule);
-                let edits = std::iter::once(Entity::Group(group)).chain(rules).map(Edit::Create).collect();
-                let by = By { actor: "child".to_owned(), origin: "test".to_owned() };
-                let receipt = store.edit(edits, by).await.expect("an answer");
+                let receipt = store.edit(group(&name), by()).await.expect("an answer");
                 // One write: a line is whole or not there.
                 let line = format!("{name} {}\n", receipt.generation);
                 std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent listens");
@@ -59,6 +58,50 @@ async fn child(url: &str, round: &str) {
     for editor in editors.collect::<Vec<_>>() {
         editor.await.expect("no panic");
     }
+}
+
+/// A group with two rules.
+fn group(name: &str) -> Vec<Edit> {
+    let group = Group {
+        id: name.parse().expect("an id"),
+        project: None,
+        name: name.to_owned(),
+        description: String::new(),
+        on_rule_removal: OnRuleRemoval::Cut,
+    };
+    let rules = implicit_rules(ImplicitRules::Egress, &group.id).into_iter().map(Entity::Rule);
+    std::iter::once(Entity::Group(group)).chain(rules).map(Edit::Create).collect()
+}
+
+fn by() -> By {
+    By { actor: "child".to_owned(), origin: "test".to_owned() }
+}
+
+async fn full_disk() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = format!("sqlite:{}/store.db", folder.path().display());
+    let store = Store::open(&url).await.expect("a store");
+    let (soft, hard) = getrlimit(Resource::RLIMIT_FSIZE).expect("a limit");
+    setrlimit(Resource::RLIMIT_FSIZE, 2 << 20, hard).expect("a lower limit");
+    let mut answered = 0_u64;
+    let error = loop {
+        match store.edit(group(&format!("g{answered}")), by()).await {
+            Ok(_) => answered += 1,
+            Err(error) => break error,
+        }
+        assert!(answered < 10_000, "the limit is not felt");
+    };
+    assert!(matches!(error, StoreError::Database(_)), "{error}");
+    // What was answered is there to be read all the while, and nothing else.
+    assert_eq!(store.state().generation(), answered);
+    setrlimit(Resource::RLIMIT_FSIZE, soft, hard).expect("the old limit");
+    store.edit(group("after"), by()).await.expect("there is room again");
+    assert!(store.trouble().is_none());
+    store.close().await;
+    let state = Store::open(&url).await.expect("the store again").state();
+    let groups = u64::try_from(state.count(Kind::Group)).expect("a number");
+    assert_eq!((state.generation(), groups), (answered + 1, answered + 1));
+    println!("{answered} edits before the disk was full, and one after");
 }
 
 async fn parent() {
