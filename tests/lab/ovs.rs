@@ -2,6 +2,7 @@
 //! that ends and comes back.
 
 mod beside;
+mod boot;
 mod broken;
 mod mixed;
 mod ports;

@@ -13,10 +13,10 @@ use e2e::scenario::{POLICY, expectations, pool};
 use e2e::station::{Family, Station};
 use e2e::tap::Tap;
 
-type Restart = fn(&Lab) -> Result<()>;
+pub(super) type Restart = fn(&Lab) -> Result<()>;
 
 /// The ways a switch comes back without flows.
-const RESTARTS: [(&str, Restart); 3] = [
+pub(super) const RESTARTS: [(&str, Restart); 3] = [
     ("restarted", |lab| Ok(lab.host("host1")?.restart_ovs()?)),
     ("killed", |lab| {
         lab.host("host1")?.kill_ovs()?;
