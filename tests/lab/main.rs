@@ -14,6 +14,7 @@ mod guarded;
 mod keep;
 mod lifecycle;
 mod meaning;
+mod migration;
 mod ovs;
 mod quarantine;
 mod replay;
