@@ -101,6 +101,8 @@ on_bridge_and_ovs! {
         let problem = problem(daemon.pre_migrate("web1", "host2"))?;
         ensure!(problem.code == Code::NotEnforced, "{problem:?}");
         lab.mock()?.faults().inject(Fault::Clear);
+        // It stays where it is: nobody waits for it any more.
+        daemon.hook("post-migrate", "web1")?;
         daemon.settle()?;
     }
 
