@@ -25,7 +25,7 @@ pub use unix::UnixListen;
 
 use crate::caller::Caller;
 use crate::problem::Problem;
-use guard::guarded;
+use guard::{closing, guarded};
 
 /// Longest time for a request's head to arrive, and for a TLS handshake.
 const HEAD: Duration = Duration::from_secs(15);
@@ -164,7 +164,7 @@ impl Shared {
                         request.extensions_mut().insert(caller);
                         router.oneshot(request.map(Body::new)).await
                     }
-                    Err(problem) => Ok::<_, Infallible>(axum::response::IntoResponse::into_response(problem)),
+                    Err(problem) => Ok::<_, Infallible>(closing(problem)),
                 }
             }
         });

@@ -41,11 +41,6 @@ impl std::fmt::Debug for ApiState {
     }
 }
 
-/// Largest body, bytes.
-const BODY: usize = 1 << 20;
-/// Largest body of several edits or a document, bytes: 100,000 rules are about 20 MB.
-const TRANSACTION_BODY: usize = 64 << 20;
-
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
@@ -61,8 +56,7 @@ fn described() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(rows::routes())
         .merge(rules::routes())
-        .layer(DefaultBodyLimit::max(BODY))
-        .merge(transactions::routes().layer(DefaultBodyLimit::max(TRANSACTION_BODY)))
+        .merge(transactions::routes())
         .merge(engine::routes())
         .merge(service::routes())
 }
@@ -76,6 +70,8 @@ pub fn openapi() -> OpenApi {
 /// Every route. Who calls must be in the request's extensions ([`crate::Caller`]); [`crate::Server`] sees to it.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = described().split_for_parts();
+    // The server has read the body and knows its limit.
+    let router = router.layer(DefaultBodyLimit::disable());
     router.fallback(no_such_route).method_not_allowed_fallback(method_not_allowed).with_state(state)
 }
 

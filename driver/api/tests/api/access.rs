@@ -130,3 +130,21 @@ async fn a_request_under_way_is_answered_before_the_server_ends() {
     stopped.await.unwrap();
     assert!(matches!(client.status().await, Err(ClientError::Unreachable { .. })));
 }
+
+#[tokio::test]
+async fn who_is_refused_for_the_head_may_go_on_with_the_connection() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let daemon = Daemon::start().await;
+    let mut stream = tokio::net::UnixStream::connect(&daemon.socket).await.unwrap();
+    let refused = request("PUT", "/v1/groups/a", "{}").replace("Connection: close", "If-Match: 7");
+    let (head, body) = refused.split_at(refused.len() - 1);
+    let mut answer = [0; 4096];
+    for _ in 0..20 {
+        // The body's end comes later than its head.
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let read = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer[..read]));
+    }
+}
