@@ -4,8 +4,8 @@ CARGO ?= cargo
 # Programs the Lab and the demo start, and the Debian and Fedora packages they come in.
 PROGRAMS := iptables-save iptables-legacy-save iptables-nft-save ebtables ip setpriv ethtool \
   ovs-vswitchd ovsdb-server ovs-vsctl ovs-ofctl
-APT := iptables ebtables iproute2 util-linux ethtool openvswitch-switch
-DNF := iptables-nft iptables-legacy ebtables-nft iproute util-linux ethtool openvswitch
+APT := iptables ebtables iproute2 util-linux ethtool openvswitch-switch postgresql
+DNF := iptables-nft iptables-legacy ebtables-nft iproute util-linux ethtool openvswitch postgresql-server
 CARGO_FUZZ := 0.13.2
 PLUGIN_TARGET := x86_64-unknown-linux-gnu
 PLUGIN := target/$(PLUGIN_TARGET)/dom0/drawbridge-dom0
@@ -65,12 +65,15 @@ root:
 
 deps:
 	@missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; command -v initdb >/dev/null || missing="$$missing initdb"; \
 	if [ -n "$$missing" ]; then \
 	  echo "Missing:$$missing"; \
 	  if command -v apt-get >/dev/null; then \
 	    echo "Installing with apt: $(APT)"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; \
+	    PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; \
 	    case "$$missing" in *ovs-vswitchd*) systemctl disable --now openvswitch-switch >/dev/null 2>&1 || true;; esac; \
+	    case "$$missing" in *initdb*) systemctl disable --now postgresql >/dev/null 2>&1 || true;; esac; \
 	  elif command -v dnf >/dev/null; then \
 	    echo "Installing with dnf: $(DNF)"; dnf install -y -q $(DNF); \
 	  else echo "Neither apt nor dnf is here: install $$missing yourself." >&2; exit 1; fi; \

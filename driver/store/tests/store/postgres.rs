@@ -92,8 +92,10 @@ fn program(name: &str) -> PathBuf {
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path().join("bin").join(name)))
+        .chain([PathBuf::from("/usr/bin").join(name)])
         .filter(|path| path.exists())
         .collect();
+    // The newest comes last; where they all are in /usr/bin there is one.
     versions.sort();
     versions.pop().unwrap_or_else(|| panic!("{name} is missing: apt-get install postgresql"))
 }
