@@ -132,7 +132,9 @@ on_each! {
         }
         dom0_boots(&lab, "host1")?;
         let heard = heard_from(&lab, "late", |lab| lab.start("late", false))?;
-        ensure!(!heard.is_empty(), "the guest was not on the bridge: the test shows nothing");
+        // Closed flows leave nothing to be heard; chains do not see ARP.
+        let silent = backend == Backend::OpenVSwitch;
+        ensure!(heard.is_empty() == silent, "not on the bridge, or not closed: {heard:02x?}");
         assert_harmless(backend, &heard)?;
         let late = lab.guest("late")?;
         check(closed(&late, lab.outside()));
