@@ -10,7 +10,7 @@ CARGO_FUZZ := 0.13.2
 PLUGIN_TARGET := x86_64-unknown-linux-gnu
 PLUGIN := target/$(PLUGIN_TARGET)/dom0/drawbridge-dom0
 
-.PHONY: help demo test bench soak lint plugin man build deps root
+.PHONY: help demo test bench soak fuzz-api lint plugin man build deps root
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
@@ -37,6 +37,18 @@ soak: root deps build plugin ## The long versions: every fuzz target for a minut
 	$(CARGO) test --release -p ruleset --features soak
 	DRAWBRIDGE_DOM0_PROGRAM=$(CURDIR)/$(PLUGIN) $(CARGO) test -p e2e --features soak --test lab -- \
 	  endurance:: replay:: cases::events:: daemon::
+
+# The API alone, before a fake daemon. What the schema cannot say (positive_data_acceptance) is not asked.
+API := 127.0.0.1:18123
+API_CHECKS := not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,$\
+  response_schema_conformance,negative_data_rejection,unsupported_method,use_after_free,ensure_resource_availability
+fuzz-api: ## Requests made up from the API's own OpenAPI document: no 5xx, no hang
+	$(CARGO) build -p api --example fuzzed
+	test -x target/schemathesis/bin/schemathesis || \
+	  { python3 -m venv target/schemathesis && target/schemathesis/bin/pip install -q schemathesis==4.32.*; }
+	target/debug/examples/fuzzed $(API) & daemon=$$!; trap "kill $$daemon" EXIT; sleep 2; \
+	target/schemathesis/bin/schemathesis run http://$(API)/v1/openapi.json --checks $(API_CHECKS) \
+	  --max-examples 60 --request-timeout 10
 
 lint: ## Formatting, clippy and documentation, warnings denied
 	$(CARGO) fmt --all --check

@@ -59,6 +59,9 @@ pub struct Store {
     pub url: Option<String>,
     /// Instead: file whose first line is the URL, password and all.
     pub url_file: Option<PathBuf>,
+    /// What was edited longer ago than so many days is forgotten by the audit.
+    #[serde(default = "a_year")]
+    pub audit_days: u32,
 }
 
 /// `[reconcile]`: how hosts are kept as they should be.
@@ -125,6 +128,10 @@ pub struct Dom0 {
 
 fn ten() -> u64 {
     10
+}
+
+fn a_year() -> u32 {
+    366
 }
 
 fn sixty() -> u64 {

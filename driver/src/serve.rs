@@ -10,6 +10,7 @@
 //! hook and the events of the same thing meet, and whatever was missed is in the next plan or the next look at the host.
 
 mod announced;
+mod audit;
 mod claim;
 mod control;
 mod duty;
@@ -113,6 +114,9 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
         part(&mut parts, name, work);
     }
     part(&mut parts, "the watchdog", notify::watchdog());
+    if let Some(settings) = &config.store {
+        part(&mut parts, "forgetting old edits", audit::forget(store.clone(), settings.audit_days));
+    }
     part(&mut parts, API, async move {
         let mut stopping = stopping;
         // An error means that the daemon is gone.
