@@ -15,7 +15,7 @@ use xenapi::Backend;
 pub(crate) const GUEST_PORT: u16 = 7777;
 
 /// The domain ids of ports that exist in the policy only: the Lab's guest has the first.
-const FIRST_DOMID: u32 = 1000;
+pub(crate) const FIRST_DOMID: u32 = 1000;
 
 /// The smallest edits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,11 +61,11 @@ pub(crate) fn host(vifs: u16, rules: u16, edit: Edit) -> Result<HostDesired> {
     Ok(desired(resolve(&policy, &live, attachments, BTreeSet::new())?))
 }
 
-fn desired(policy: HostPolicy) -> HostDesired {
+pub(crate) fn desired(policy: HostPolicy) -> HostDesired {
     HostDesired { backend: Backend::Bridge, policy, locking: Vec::new(), locked: BTreeMap::new() }
 }
 
-fn rule(n: u16) -> Result<Rule> {
+pub(crate) fn rule(n: u16) -> Result<Rule> {
     let [a, b] = n.to_be_bytes();
     Ok(Rule {
         id: format!("r{n}").parse()?,
@@ -77,7 +77,7 @@ fn rule(n: u16) -> Result<Rule> {
     })
 }
 
-fn port(n: u16, group: &Group) -> Result<Port> {
+pub(crate) fn port(n: u16, group: &Group) -> Result<Port> {
     let [a, b] = n.to_be_bytes();
     Ok(Port {
         vif: format!("v{n}").parse()?,

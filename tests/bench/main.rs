@@ -5,6 +5,7 @@
 
 mod apply;
 mod commit;
+mod flows;
 mod load;
 mod packets;
 mod plugin;
@@ -20,9 +21,18 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
     let plugin = match (arguments.next().as_deref().and_then(|a| a.to_str()), arguments.next()) {
         (Some("--plugin"), Some(path)) => PathBuf::from(path),
-        _ => bail!("usage: bench --plugin PATH (the static plugin of `make plugin`)"),
+        _ => bail!("usage: bench --plugin PATH [openvswitch] (the static plugin of `make plugin`)"),
+    };
+    let only_flows = match arguments.next() {
+        None => false,
+        Some(argument) if argument == "openvswitch" => true,
+        Some(other) => bail!("{}: only openvswitch can be measured alone", other.display()),
     };
     let mut out = std::io::stdout().lock();
+    writeln!(out, "## Open vSwitch\n\n{}\n", flows::measure(&plugin)?)?;
+    if only_flows {
+        return Ok(());
+    }
     for iptables in [Iptables::Legacy, Iptables::Nft] {
         let lab = Lab::builder(iptables)
             .host_count(1)
