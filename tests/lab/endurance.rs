@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::lab::Guest;
@@ -15,6 +15,8 @@ use crate::on_each;
 const BOOTS: usize = if cfg!(feature = "soak") { 1000 } else { 50 };
 /// How long a guest that was let go may flood before the next transition.
 const HEARD: Duration = Duration::from_millis(60);
+/// How long a guest that was let go may take to say its first word.
+const SPOKEN: Duration = Duration::from_secs(20);
 
 on_each! {
     /// A guest that floods from its first instant is started and resumed over and over: none of what it must not send
@@ -29,6 +31,11 @@ on_each! {
         let outside = lab.outside().namespace.enter(|| Tap::open("eth0"))?;
         let (mut leaked, mut silent) = (0, 0);
         let mut listen = |before: u64| -> Result<()> {
+            // A busy machine may let it wait for its first word.
+            let given_up = Instant::now() + SPOKEN;
+            while sent.load(Ordering::Relaxed) == before && Instant::now() < given_up {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             std::thread::sleep(HEARD);
             leaked += outside.drain()?.iter().filter(|seen| !seen.outgoing && frames.contains(&seen.bytes)).count();
             silent += usize::from(sent.load(Ordering::Relaxed) == before);
