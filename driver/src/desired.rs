@@ -4,6 +4,7 @@ mod bind;
 mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use ruleset::ids::{GroupId, Interface, Mac, VifUuid};
 use ruleset::model::Port;
@@ -12,7 +13,7 @@ use xenapi::{Backend, Host, LockingMode, Network, Ref, Vif, Vm};
 
 use self::bind::{Bound, Index, Live, about, bind};
 use crate::intake::inventory::Inventory;
-use crate::intake::policy_file::{Origin, PolicyFile};
+use crate::intake::policy_file::{Origin, PolicyFile, Target};
 use crate::locking::{self, VifLocking};
 
 /// `network.other_config` key by which an operator guards a network.
@@ -89,13 +90,43 @@ impl HostDesired {
 /// Something in the policy that the pool does not have, or the other way round.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
-    /// What it is about: a VM, a network, a host.
-    pub subject: String,
+    /// What it is about.
+    pub subject: Subject,
     /// The VM, or the VIF, as the policy names it, if it concerns no other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
     /// What is wrong and what to do.
     pub message: String,
+}
+
+/// What a problem is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A port of the policy.
+    Port(Target, Origin),
+    /// A guarded network, as the policy names it.
+    GuardedNetwork(String),
+    /// A host, by its name.
+    Host(String),
+    /// A VIF, by its VM and device.
+    Vif(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(target, origin) => write!(f, "{target} ({origin})"),
+            Self::GuardedNetwork(name) => write!(f, "guarded network {name}"),
+            Self::Host(name) => write!(f, "host {name}"),
+            Self::Vif(name) => f.write_str(name),
+        }
+    }
+}
+
+impl serde::Serialize for Subject {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// Guests that somebody has announced to a host before XAPI knows of it: where each is about to go.
@@ -175,7 +206,7 @@ pub fn expecting(
                 hosts.insert(reference.clone(), HostDesired { backend, policy, locking, locked });
             }
             Err(error) => problems.push(Problem {
-                subject: format!("host {}", host.name_label),
+                subject: Subject::Host(host.name_label.clone()),
                 vm: None,
                 message: error.to_string(),
             }),
@@ -222,12 +253,12 @@ fn guarded_bridges(
         match (named.next(), named.next()) {
             (Some(network), None) => networks.push(network),
             (None, _) => problems.push(Problem {
-                subject: format!("guarded network {name}"),
+                subject: Subject::GuardedNetwork(name.clone()),
                 vm: None,
                 message: "the pool has no network of this name or uuid".to_owned(),
             }),
             (Some(_), Some(_)) => problems.push(Problem {
-                subject: format!("guarded network {name}"),
+                subject: Subject::GuardedNetwork(name.clone()),
                 vm: None,
                 message: "several networks have this name: write the uuid".to_owned(),
             }),
@@ -240,7 +271,7 @@ fn guarded_bridges(
                 bridges.insert(bridge);
             }
             Err(error) => problems.push(Problem {
-                subject: format!("guarded network {}", network.name_label),
+                subject: Subject::GuardedNetwork(network.name_label.clone()),
                 vm: None,
                 message: format!("{error}"),
             }),

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use xenapi::{CallError, Client, Host, Kind, Ref};
 
 use crate::config::{Config, ConfigError};
-use crate::desired::{Binding, Desired, HostDesired, Problem, desired};
+use crate::desired::{Binding, Desired, HostDesired, Problem, Subject, desired};
 use crate::dom0::{self, Dom0};
 use crate::intake::inventory::Inventory;
 use crate::intake::own;
@@ -241,7 +241,7 @@ async fn lock_again(
             // Destroyed in the meantime.
             Err(CallError::Api(error)) if matches!(error.kind(), Kind::HandleInvalid { .. }) => {}
             Err(error) => failed.push(Problem {
-                subject: vif.name.clone(),
+                subject: Subject::Vif(vif.name.clone()),
                 vm: Some(vm.clone()),
                 message: format!("the VIF is still open for the next start: {}", chain(&error)),
             }),

@@ -21,6 +21,7 @@ mod idle;
 mod metrics;
 mod notify;
 mod plan;
+mod ports;
 mod turns;
 mod watcher;
 mod worker;

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::control::{HookReport, HostState};
+use crate::control::{HookReport, HostState, Misfit};
 use crate::problem::Problem;
 use crate::wire::{
     ApplyAnswer, AuditLine, DocumentInput, EditsAnswer, EditsInput, HookInput, Page, Refreshed, Rule,
@@ -245,6 +245,14 @@ impl ApiClient {
     /// [`ClientError`]
     pub async fn hosts(&self) -> Result<Vec<HostState>, ClientError> {
         self.get("/v1/hosts").await.map(|answer| answer.value)
+    }
+
+    /// What fits nothing in the pool, and what of the pool cannot be enforced.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn misfits(&self) -> Result<Vec<Misfit>, ClientError> {
+        self.get("/v1/misfits").await.map(|answer| answer.value)
     }
 
     /// The store and the daemon at a glance.

@@ -9,6 +9,12 @@ use store::PortId;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
+mod host;
+mod port;
+
+pub use host::{HostState, HostStatus, Misfit, MisfitKind, Quarantine};
+pub use port::{PortState, PortStatus};
+
 /// What the API asks of the daemon.
 ///
 /// Everything but [`Control::hook`] answers at once from memory.
@@ -21,8 +27,12 @@ pub trait Control: Send + Sync + 'static {
     /// Every host of the pool, by name.
     async fn hosts(&self) -> Vec<HostState>;
 
-    /// How a port of the store stands. A port that the daemon has not looked at yet is [`PortStatus::Pending`].
-    async fn port_state(&self, port: &PortId) -> PortState;
+    /// What of the store fits nothing in the pool, and what of the pool cannot be enforced.
+    async fn misfits(&self) -> Vec<Misfit>;
+
+    /// How ports of the store stand, in the order asked. A port that the daemon has not looked at yet is
+    /// [`PortStatus::Pending`].
+    async fn port_states(&self, ports: &[PortId]) -> Vec<PortState>;
 
     /// Marks every host with ports of the group to be looked at, and only those; their names.
     async fn refresh_rules(&self, group: &GroupId) -> Vec<String>;
@@ -40,7 +50,8 @@ pub trait Control: Send + Sync + 'static {
     /// Whether the daemon can do its work (XAPI was read, the store can be written); otherwise why not, one reason each.
     async fn ready(&self) -> Result<(), Vec<String>>;
 
-    /// A number that rises whenever the answer of [`Control::hosts`] or [`Control::port_state`] changes.
+    /// A number that rises whenever the answer of [`Control::hosts`], [`Control::misfits`] or
+    /// [`Control::port_states`] changes.
     fn subscribe(&self) -> watch::Receiver<u64>;
 }
 
@@ -159,123 +170,4 @@ pub enum ControlError {
     NoPlan(String),
     #[error("the daemon is shutting down")]
     ShuttingDown,
-}
-
-/// A host, as the daemon sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HostState {
-    /// XAPI's uuid.
-    pub uuid: String,
-    /// Name.
-    pub name: String,
-    /// How it stands.
-    pub status: HostStatus,
-    /// `iptables` or `openvswitch`, if known.
-    pub backend: Option<String>,
-    /// The generation that is enforced there, if any is.
-    pub enforced_generation: Option<u64>,
-    /// The generation that should be.
-    pub wanted_generation: u64,
-    /// Guests' ports that are enforced there.
-    pub ports: u64,
-    /// Ports that were closed because dom0 refuses their rules.
-    pub quarantined: Vec<Quarantine>,
-    /// When somebody else was last found to have changed our rules there, RFC 3339.
-    pub last_drift: Option<String>,
-    /// When it last was as it should be, RFC 3339.
-    pub last_success: Option<String>,
-    /// What failed last; absent when the last attempt succeeded.
-    pub last_error: Option<String>,
-    /// When it is tried again, RFC 3339, if it failed.
-    pub next_attempt: Option<String>,
-}
-
-/// How a host stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum HostStatus {
-    /// As it should be.
-    InSync,
-    /// Marked to be looked at, or being worked on.
-    Pending,
-    /// The last attempt failed; it is tried again. What stood there stands.
-    Failing,
-    /// XAPI says that it is not live.
-    Offline,
-    /// Set aside after repeated failures; `last_error` says why.
-    Quarantined,
-    /// Nothing of ours is there and nothing to enforce.
-    LeftAlone,
-    /// This driver does not write, to no host; `last_error` says why.
-    Standby,
-}
-
-/// A port that was closed: nothing but what every guest needs passes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Quarantine {
-    /// The VIF's uuid.
-    pub vif: String,
-    /// Its interface in dom0.
-    pub interface: String,
-    /// What dom0 says to its rules.
-    pub reason: String,
-}
-
-/// How a port stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PortState {
-    /// In a word.
-    pub status: PortStatus,
-    /// Name of the host where it is, if its VM runs.
-    pub host: Option<String>,
-    /// The VIF's uuid, if it was found.
-    pub vif: Option<String>,
-    /// Its interface in dom0, if it has one.
-    pub interface: Option<String>,
-    /// The generation that is enforced for it, if any is.
-    pub enforced_generation: Option<u64>,
-    /// When somebody else was last found to have changed its host's rules, RFC 3339.
-    pub last_drift: Option<String>,
-    /// Why dom0 refuses its rules; then it is closed.
-    pub quarantine: Option<String>,
-    /// What failed last on its host, or why it is bound to no VIF.
-    pub last_error: Option<String>,
-}
-
-/// How a port stands, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PortStatus {
-    /// Its rules stand, as of `enforced_generation`.
-    Enforced,
-    /// Its host is still to be brought there.
-    Pending,
-    /// Its VM does not run: there is nothing to enforce.
-    Idle,
-    /// No VIF fits it; `last_error` says what is missing.
-    Unbound,
-    /// dom0 refuses its rules: it is closed.
-    Quarantined,
-    /// Its host fails; `last_error` says how.
-    Failing,
-}
-
-impl PortState {
-    /// A port that was not looked at yet.
-    #[must_use]
-    pub fn pending() -> Self {
-        Self {
-            status: PortStatus::Pending,
-            host: None,
-            vif: None,
-            interface: None,
-            enforced_generation: None,
-            last_drift: None,
-            quarantine: None,
-            last_error: None,
-        }
-    }
 }

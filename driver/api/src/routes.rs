@@ -3,6 +3,7 @@
 mod engine;
 mod handlers;
 mod kinds;
+mod ports;
 mod query;
 mod resources;
 mod rows;

@@ -65,6 +65,7 @@ fn fields(host: &HostState) -> Vec<(&'static str, String)> {
         wanted_generation: _,
         ports,
         quarantined,
+        complaints,
         last_drift,
         last_success,
         last_error,
@@ -87,5 +88,6 @@ fn fields(host: &HostState) -> Vec<(&'static str, String)> {
             .iter()
             .map(|port| ("closed", format!("{} (VIF {}): {}", port.interface, port.vif, port.reason))),
     );
+    fields.extend(complaints.iter().map(|complaint| ("wrong", complaint.clone())));
     fields
 }

@@ -1,15 +1,19 @@
 //! `drawbridge port`
 
-use api::control::PortState;
+use api::control::{PortState, PortStatus};
 use api::wire::{AddressPair, Group, Port, Project};
 use api::{ApiClient, segment};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::list::{Change, addresses, pairs};
-use super::noun::{self, AtRevision, Fields, Noun, as_word, text};
+use super::noun::{self, AtRevision, Fields, Noun, as_word, text, word};
 use super::said::Said;
+
+/// How ports may stand, as the API says it.
+const STATES: [&str; 7] = ["enforced", "pending", "idle", "unbound", "quarantined", "failing", "standby"];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -24,6 +28,9 @@ pub(super) enum Command {
         /// Only those of this VM, as the port names it.
         #[arg(long)]
         vm: Option<String>,
+        /// Only those that stand so.
+        #[arg(long, value_parser = PossibleValuesParser::new(STATES).try_map(word::<PortStatus>))]
+        state: Option<PortStatus>,
     },
     /// Show one, and how it stands.
     Show {
@@ -149,11 +156,17 @@ pub(super) struct Edit {
 
 pub(super) async fn run(client: &ApiClient, command: Command) -> Result<Said, Failure> {
     match command {
-        Command::List { project, group, vm } => {
+        Command::List { project, group, vm, state } => {
             let project = noun::id_if::<Project>(client, project.as_deref()).await?;
             let group = noun::id_if::<Group>(client, group.as_deref()).await?;
-            let wanted = [("project", project), ("group", group), ("vm", vm)].into_iter();
-            let query = wanted.filter_map(|(name, value)| Some(format!("{name}={}", segment(&value?))));
+            let wanted = [
+                ("project", project),
+                ("group", group),
+                ("vm", vm),
+                ("state", state.map(|state| as_word(&state))),
+            ];
+            let query =
+                wanted.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(&value?))));
             noun::list::<Port>(client, &query.collect::<Vec<_>>().join("&")).await
         }
         Command::Show { port } => noun::show::<Port>(client, &port).await,
@@ -232,7 +245,18 @@ pub(super) fn target(port: &Port) -> String {
 impl Noun for Port {
     const KIND: &'static str = "port";
     const PATH: &'static str = "/v1/ports";
-    const COLUMNS: &'static [&'static str] = &["id", "vif", "addresses", "groups", "port security"];
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "vif",
+        "addresses",
+        "groups",
+        "port security",
+        "status",
+        "on host",
+        "enforced generation",
+        "closed because",
+        "error",
+    ];
     const READ_ONLY: &'static [&'static str] = &["revision", "state"];
 
     fn id(&self) -> &str {

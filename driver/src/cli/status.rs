@@ -2,26 +2,18 @@
 
 mod verdict;
 
-use std::sync::Arc;
-
-use api::control::{HostState, HostStatus, PortStatus};
-use api::wire::{Port, Status};
-use api::{ApiClient, ClientError, segment};
+use api::ApiClient;
+use api::control::{HostState, HostStatus, Misfit, MisfitKind};
+use api::wire::Status;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::failure::Failure;
 use super::host::generations;
-use super::noun::{Noun as _, as_word, text};
-use super::port::target;
+use super::noun::{as_word, text};
 use super::said::Said;
 use super::table::{one_line, table};
 use verdict::{Verdict, Word, verdict};
-
-/// So many ports are asked about at a time.
-const AT_A_TIME: usize = 16;
 
 /// Everything there is to say.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,8 +24,8 @@ pub(super) struct Overview {
     pub status: Status,
     /// Every host.
     pub hosts: Vec<HostState>,
-    /// Ports that fit no VIF of the pool. (Closed ports stand with their hosts.)
-    pub unbound: Vec<Port>,
+    /// What fits nothing in the pool. (Closed ports stand with their hosts.)
+    pub misfits: Vec<Misfit>,
 }
 
 /// `drawbridge status`
@@ -47,43 +39,8 @@ pub(super) async fn status(client: &ApiClient) -> Result<Said, Failure> {
 pub(super) async fn look(client: &ApiClient) -> Result<Overview, Failure> {
     let status = client.status().await?;
     let hosts = client.hosts().await?;
-    let misfits = misfits(&client.text("/metrics").await?);
-    // Who has no misfits need not be asked about each of ten thousand ports.
-    let unbound = if misfits == Some(0) { Vec::new() } else { unbound(client).await? };
-    let others = misfits.unwrap_or_default().saturating_sub(unbound.len());
-    Ok(Overview { verdict: verdict(&status, &hosts, &unbound, others), status, hosts, unbound })
-}
-
-/// How many ports and networks of the store fit nothing in the pool, if the daemon says so.
-fn misfits(metrics: &str) -> Option<usize> {
-    metrics.lines().find_map(|line| line.strip_prefix("drawbridge_problems ")?.trim().parse().ok())
-}
-
-async fn unbound(client: &ApiClient) -> Result<Vec<Port>, Failure> {
-    let ports: Vec<Port> = client.list(Port::PATH, "").await?;
-    let turns = Arc::new(Semaphore::new(AT_A_TIME));
-    let mut asked = JoinSet::new();
-    for port in ports {
-        let (client, turns) = (client.clone(), Arc::clone(&turns));
-        asked.spawn(async move {
-            let _turn = turns.acquire().await;
-            client.get::<Port>(&format!("{}/{}", Port::PATH, segment(&port.id))).await
-        });
-    }
-    let mut unbound = Vec::new();
-    while let Some(answer) = asked.join_next().await {
-        match answer.map_err(anyhow::Error::from)? {
-            Ok(port) if port.value.state.as_ref().is_some_and(|s| s.status == PortStatus::Unbound) => {
-                unbound.push(port.value);
-            }
-            Ok(_) => {}
-            // Removed in the meantime.
-            Err(ClientError::Problem(problem)) if problem.code == api::Code::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    unbound.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(unbound)
+    let misfits = client.misfits().await?;
+    Ok(Overview { verdict: verdict(&status, &hosts, &misfits), status, hosts, misfits })
 }
 
 impl Overview {
@@ -98,7 +55,7 @@ impl Overview {
 
     /// For people, as of `now`.
     pub(super) fn to_text(&self, now: Timestamp) -> String {
-        let Self { verdict, status, hosts, unbound } = self;
+        let Self { verdict, status, hosts, misfits } = self;
         let mut page = verdict.to_string();
         page.push_str(&format!(
             "\nstore: generation {}, {}; {} projects, {} groups, {} rules, {} sets, {} ports, {} provider rules, \
@@ -132,6 +89,9 @@ impl Overview {
             if let Some(error) = &host.last_error {
                 page.push_str(&format!("  {}: {}\n", host.name, one_line(error)));
             }
+            for complaint in &host.complaints {
+                page.push_str(&format!("  {}: {}\n", host.name, one_line(complaint)));
+            }
         }
         let closed = hosts.iter().flat_map(|host| host.quarantined.iter().map(move |port| (host, port)));
         let mut ports: Vec<Vec<String>> = closed
@@ -140,15 +100,18 @@ impl Overview {
                 vec![name, host.name.clone(), "closed".to_owned(), port.reason.clone()]
             })
             .collect();
-        ports.extend(unbound.iter().map(|port| {
-            let state = port.state.as_ref();
-            let why = text(state.and_then(|state| state.last_error.as_ref()));
-            let status = state.map(|state| as_word(&state.status)).unwrap_or_default();
-            vec![format!("{} ({})", port.id, target(port)), String::new(), status, why]
+        ports.extend(misfits.iter().filter_map(|Misfit { kind, id, message }| {
+            let (what, status) = match kind {
+                MisfitKind::Port => ("port", "unbound"),
+                MisfitKind::GuardedNetwork => ("guarded network", "unknown"),
+                // It stands among the hosts.
+                MisfitKind::Host => return None,
+            };
+            Some(vec![format!("{what} {id}"), String::new(), status.to_owned(), message.clone()])
         }));
         if !ports.is_empty() {
             page.push('\n');
-            page.push_str(&table(&["port in trouble", "host", "status", "why"], &ports));
+            page.push_str(&table(&["in trouble", "host", "status", "why"], &ports));
         }
         page
     }

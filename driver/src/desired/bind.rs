@@ -6,7 +6,7 @@ use ruleset::ids::{Interface, Mac};
 use ruleset::model::Port;
 use xenapi::{DefaultLockingMode, Host, Network, PowerState, Ref, Vif, Vm};
 
-use super::{Announced, Binding, Problem};
+use super::{Announced, Binding, Problem, Subject};
 use crate::intake::inventory::Inventory;
 use crate::intake::policy_file::{PortSpec, Target};
 use crate::locking::{self, Locking, VifLocking};
@@ -70,7 +70,8 @@ pub(super) fn about(spec: &PortSpec, message: &str) -> Problem {
         Target::Device { vm, .. } => vm.clone(),
         Target::Vif(uuid) => uuid.to_string(),
     };
-    Problem { subject: format!("{target} ({origin})"), vm: Some(vm), message: message.to_owned() }
+    let subject = Subject::Port(target.clone(), origin.clone());
+    Problem { subject, vm: Some(vm), message: message.to_owned() }
 }
 
 /// Finds a port's VIF, and what is to be done about it.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use api::control::{
-    ControlError, Hook, HookHost, HookReport, HostState, HostStatus, Outcome, PortState, PortStatus,
+    ControlError, Hook, HookHost, HookReport, HostState, HostStatus, Misfit, MisfitKind, Outcome, PortState,
     Quarantine, VmEvent,
 };
 use async_trait::async_trait;
@@ -17,11 +17,15 @@ use super::duty::Duty;
 use super::health::Health;
 use super::hook::{self, HookError, Migration};
 use super::hosts::Handle;
+use super::plan::Plan;
+use super::ports::Standing;
 use super::worker::Task;
-use crate::desired::HostDesired;
+use crate::desired::{HostDesired, Problem, Subject};
 use crate::intake::policy_file::Origin;
-use crate::report::chain;
 use crate::run::{RunError, Scope};
+
+/// A host that has failed so often in a row is set aside: the pause between two attempts is then the longest.
+const AGAIN_AND_AGAIN: u32 = 8;
 
 #[async_trait]
 impl api::Control for Engine {
@@ -47,44 +51,22 @@ impl api::Control for Engine {
             .values()
             .map(|worker| host(&worker.task(), worker.health(), wanted, standby.as_deref()))
             .collect();
+        if let Some(plan) = &*self.plans.borrow() {
+            hosts.extend(unsupported(plan, wanted));
+        }
         hosts.sort_by(|a, b| (&a.name, &a.uuid).cmp(&(&b.name, &b.uuid)));
         hosts
     }
 
-    async fn port_state(&self, port: &PortId) -> PortState {
-        let mut state = PortState::pending();
-        let Some(plan) = self.plans.borrow().clone() else { return state };
-        let origin = Origin::Stored(port.to_string());
-        let Some(binding) = plan.bindings.iter().find(|binding| binding.origin == origin) else {
-            let about = format!("({origin})");
-            if let Some(problem) = plan.problems.iter().find(|problem| problem.subject.ends_with(&about)) {
-                state.status = PortStatus::Unbound;
-                state.last_error = Some(problem.message.clone());
-            }
-            return state;
-        };
-        state.vif = Some(binding.vif.to_string());
-        let Some(worker) = binding.host.as_ref().and_then(|host| self.hosts.all().remove(host)) else {
-            state.status = PortStatus::Idle;
-            return state;
-        };
-        let (task, health) = (worker.task(), worker.health());
-        let attached =
-            task.wanted.policy.attachments.iter().find(|attached| attached.port.vif == binding.vif);
-        state.interface = attached.map(|attached| attached.interfaces()[0].clone());
-        state.host = Some(task.name);
-        state.enforced_generation = health.enforced.map(|enforced| enforced.generation);
-        state.last_drift = health.drift.map(rfc3339);
-        let closed = health.quarantined.into_iter().find(|closed| *closed.vif == *binding.vif.as_str());
-        state.status = match (&closed, &health.failing, health.enforced) {
-            (Some(_), ..) => PortStatus::Quarantined,
-            (None, Some(_), _) => PortStatus::Failing,
-            (None, None, Some(enforced)) if enforced.plan >= plan.number => PortStatus::Enforced,
-            (None, None, _) => PortStatus::Pending,
-        };
-        state.quarantine = closed.map(|closed| closed.reason);
-        state.last_error = health.failing.map(|failing| failing.reason).or_else(|| self.standby());
-        state
+    async fn misfits(&self) -> Vec<Misfit> {
+        self.plans.borrow().as_ref().map_or_else(Vec::new, |plan| plan.problems.iter().map(misfit).collect())
+    }
+
+    async fn port_states(&self, ports: &[PortId]) -> Vec<PortState> {
+        match Standing::of(self) {
+            Some(standing) => ports.iter().map(|port| standing.port(port)).collect(),
+            None => vec![PortState { last_error: self.obstacle(), ..PortState::pending() }; ports.len()],
+        }
     }
 
     async fn refresh_rules(&self, group: &GroupId) -> Vec<String> {
@@ -108,7 +90,6 @@ impl api::Control for Engine {
         let trouble = [
             self.xapi.borrow().as_ref().map(|reason| format!("XAPI cannot be asked: {reason}")),
             self.trouble.borrow().as_ref().map(|it| format!("no plan can be made: {}", it.reason)),
-            self.store.trouble().map(|error| format!("the store cannot save: {}", chain(&error))),
             self.standby().map(|reason| format!("this driver does not write: {reason}")),
         ];
         let trouble: Vec<String> = trouble.into_iter().flatten().collect();
@@ -122,11 +103,19 @@ impl api::Control for Engine {
 
 impl Engine {
     /// Why this driver does not write, if it does not.
-    fn standby(&self) -> Option<String> {
+    pub(super) fn standby(&self) -> Option<String> {
         match &*self.duty.borrow() {
             Duty::Active => None,
             Duty::Standby(reason) => Some(reason.to_string()),
         }
+    }
+
+    /// Why nothing new is enforced anywhere, if it is not.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        let no_plan =
+            || self.trouble.borrow().as_ref().map(|it| format!("no plan can be made: {}", it.reason));
+        let no_xapi = || self.xapi.borrow().as_ref().map(|reason| format!("XAPI cannot be asked: {reason}"));
+        self.standby().or_else(no_plan).or_else(no_xapi)
     }
 
     /// Has the hosts looked at now whose share is such; their names.
@@ -200,9 +189,44 @@ impl From<HookError> for ControlError {
     }
 }
 
+/// Hosts that no worker can do anything about.
+fn unsupported(plan: &Plan, wanted: u64) -> impl Iterator<Item = HostState> {
+    let hosts = plan.seen.inventory.hosts.iter().filter(|(reference, _)| !plan.hosts.contains_key(reference));
+    hosts.map(move |(_, host)| HostState {
+        uuid: host.uuid.to_string(),
+        name: host.name_label.clone(),
+        status: HostStatus::Unsupported,
+        backend: None,
+        enforced_generation: None,
+        wanted_generation: wanted,
+        ports: 0,
+        quarantined: Vec::new(),
+        complaints: Vec::new(),
+        last_drift: None,
+        last_success: None,
+        last_error: host.backend().err().map(|error| error.to_string()),
+        next_attempt: None,
+    })
+}
+
+fn misfit(problem: &Problem) -> Misfit {
+    let Problem { subject, vm: _, message } = problem;
+    let misfit = |kind, id: &str| Misfit { kind, id: id.to_owned(), message: message.clone() };
+    match subject {
+        Subject::Port(target, Origin::Stored(id)) => {
+            Misfit { message: format!("{target}: {message}"), ..misfit(MisfitKind::Port, id) }
+        }
+        Subject::Port(target, Origin::Line(_)) => misfit(MisfitKind::Port, &target.to_string()),
+        Subject::Vif(name) => misfit(MisfitKind::Port, name),
+        Subject::GuardedNetwork(name) => misfit(MisfitKind::GuardedNetwork, name),
+        Subject::Host(name) => misfit(MisfitKind::Host, name),
+    }
+}
+
 fn host(task: &Task, health: Health, wanted: u64, standby: Option<&str>) -> HostState {
     let status = match (&health.failing, health.enforced) {
         _ if standby.is_some() => HostStatus::Standby,
+        (Some(failing), _) if failing.times >= AGAIN_AND_AGAIN => HostStatus::Quarantined,
         (Some(_), _) => HostStatus::Failing,
         (None, Some(enforced)) if enforced.plan >= task.plan => HostStatus::InSync,
         (None, _) => HostStatus::Pending,
@@ -225,6 +249,7 @@ fn host(task: &Task, health: Health, wanted: u64, standby: Option<&str>) -> Host
         wanted_generation: wanted,
         ports: u64::try_from(task.wanted.policy.attachments.len()).unwrap_or(u64::MAX),
         quarantined: quarantined.collect(),
+        complaints: health.complaints,
         last_drift: health.drift.map(rfc3339),
         last_success: health.enforced.map(|enforced| rfc3339(enforced.at)),
         last_error: health
@@ -236,6 +261,6 @@ fn host(task: &Task, health: Health, wanted: u64, standby: Option<&str>) -> Host
     }
 }
 
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| time.to_string())
 }

@@ -41,7 +41,6 @@ fn of_the_daemon(engine: &Engine, registry: &mut Registry) {
     };
     let plan = engine.plans.borrow().clone();
     let problems = plan.as_ref().map_or(0, |plan| plan.problems.len());
-    tell("store_generation", "Generation of the store", *engine.store.subscribe().borrow());
     tell("plan_number", "Plans made since the daemon started", plan.as_ref().map_or(0, |plan| plan.number));
     tell(
         "plan_generation",

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::control::{
-    Control, ControlError, Hook, HookHost, HookReport, HostState, HostStatus, Outcome, PortState, PortStatus,
+    Control, ControlError, Hook, HookHost, HookReport, HostState, HostStatus, Misfit, MisfitKind, Outcome,
+    PortState, PortStatus,
 };
 use api::{ApiState, Limits, Server, TcpListen, UnixListen, router};
 use async_trait::async_trait;
@@ -55,6 +56,7 @@ pub(crate) fn host(name: &str, generation: u64) -> HostState {
         wanted_generation: generation,
         ports: 2,
         quarantined: Vec::new(),
+        complaints: Vec::new(),
         last_drift: None,
         last_success: Some("2026-11-21T03:00:00Z".to_owned()),
         last_error: None,
@@ -86,12 +88,27 @@ impl Control for Fake {
         locked(&self.hosts)
     }
 
-    async fn port_state(&self, port: &PortId) -> PortState {
-        if locked(&self.unbound).contains(&port.to_string()) {
-            let why = Some("the pool has no such VM".to_owned());
-            return PortState { status: PortStatus::Unbound, last_error: why, ..PortState::pending() };
-        }
-        PortState { status: PortStatus::Enforced, enforced_generation: Some(1), ..PortState::pending() }
+    async fn misfits(&self) -> Vec<Misfit> {
+        let message = "VM web-1 device 0: the pool has no VM of this name or uuid".to_owned();
+        let misfit = |id| Misfit { kind: MisfitKind::Port, id, message: message.clone() };
+        locked(&self.unbound).into_iter().map(misfit).collect()
+    }
+
+    async fn port_states(&self, ports: &[PortId]) -> Vec<PortState> {
+        let unbound = locked(&self.unbound);
+        let state = |port: &PortId| match unbound.contains(&port.to_string()) {
+            true => PortState {
+                status: PortStatus::Unbound,
+                last_error: Some("the pool has no such VM".to_owned()),
+                ..PortState::pending()
+            },
+            false => PortState {
+                status: PortStatus::Enforced,
+                enforced_generation: Some(1),
+                ..PortState::pending()
+            },
+        };
+        ports.iter().map(state).collect()
     }
 
     async fn refresh_rules(&self, _: &GroupId) -> Vec<String> {
@@ -105,7 +122,7 @@ impl Control for Fake {
     async fn insist(&self) {}
 
     async fn metrics(&self) -> String {
-        format!("drawbridge_problems {}\n", locked(&self.unbound).len())
+        String::new()
     }
 
     async fn ready(&self) -> Result<(), Vec<String>> {

@@ -163,6 +163,14 @@ async fn ports() {
     );
     let shown = daemon.json("port show web-1");
     assert_eq!(shown["state"]["status"], "enforced");
+    assert_eq!(daemon.json("port list --state enforced").as_array().map(Vec::len), Some(1));
+    assert_eq!(daemon.json("port list --state failing --project acme"), json!([]));
+    *daemon.fake.unbound.lock().expect("no panic") = vec!["p1".to_owned()];
+    let listed = daemon.run("port list --state unbound").success();
+    assert!(
+        listed.stdout.contains("ENFORCED GENERATION") && listed.stdout.contains("the pool has no such VM")
+    );
+    daemon.fake.unbound.lock().expect("no panic").clear();
     daemon
         .run("port show p1")
         .success()

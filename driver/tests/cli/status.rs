@@ -25,15 +25,20 @@ async fn the_verdict_comes_first_and_the_exit_code_says_it() {
     assert_eq!(said.stdout.lines().next(), Some("OK: generation 3 is enforced on 2 hosts, 4 ports"));
     assert!(!said.stdout.contains('\u{1b}'), "colour in a file: {said:?}");
     *daemon.fake.unbound.lock().expect("no panic") = vec!["p1".to_owned()];
-    let said = daemon.run("status").says(1, "p1 (web-1#0)           unbound  the pool has no such VM\n");
-    assert!(said.stdout.starts_with("PROBLEM: 1 port not enforced: p1 (web-1#0: the pool"), "{said:?}");
+    let said = daemon
+        .run("status")
+        .says(1, "port p1           unbound  VM web-1 device 0: the pool has no VM of this name or uuid\n");
+    assert!(
+        said.stdout.starts_with("PROBLEM: 1 port not enforced: p1 (VM web-1 device 0: the pool"),
+        "{said:?}"
+    );
     *daemon.fake.trouble.lock().expect("no panic") = vec!["XAPI cannot be asked: no route".to_owned()];
     daemon.fake.hosts.lock().expect("no panic")[1].status = HostStatus::Failing;
     let said = daemon.run("--json status").says(1, "");
     let value = said.json();
     assert_eq!(value["verdict"]["word"], "problem");
     assert_eq!(value["verdict"]["reasons"].as_array().map(Vec::len), Some(3));
-    assert_eq!((&value["hosts"][1]["status"], &value["unbound"][0]["id"]), (&json!("failing"), &json!("p1")));
+    assert_eq!((&value["hosts"][1]["status"], &value["misfits"][0]["id"]), (&json!("failing"), &json!("p1")));
     daemon.run("status").says(1, "PROBLEM: XAPI cannot be asked: no route\nalso: failing: 1 host (xen2)");
 }
 

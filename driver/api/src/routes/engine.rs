@@ -1,26 +1,22 @@
-//! What needs the running daemon: hooks, hosts, a port's state, refresh, adopt.
+//! What needs the running daemon: hooks, hosts, misfits, refresh, adopt.
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
-use store::{Entity, Key, Kind};
+use store::{Key, Kind};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ApiState;
-use super::kinds::Ports;
-use super::resources::{Resource, etag, not_found};
 use super::rules::group;
-use crate::control::{Hook, HookReport, HostEvent, HostState, Outcome, VmEvent};
+use crate::control::{Hook, HookReport, HostEvent, HostState, Misfit, Outcome, VmEvent};
 use crate::extract::{Body, Editor, Segment};
 use crate::problem::{Code, Problem};
-use crate::wire::{HookInput, Port, Refreshed, Status, invalid};
+use crate::wire::{HookInput, Refreshed, Status, invalid};
 
 /// Longest time a hook waits if its caller does not say.
 const DEADLINE: u16 = 30;
@@ -97,21 +93,12 @@ async fn hosts(State(state): State<ApiState>) -> Json<Vec<HostState>> {
     Json(state.control.hosts().await)
 }
 
-/// Read one, with how it stands
-#[utoipa::path(get, path = "/v1/ports/{id}", tag = "ports", operation_id = "get_ports", params(("id" = String, Path)),
-    responses((status = 200, body = Port),
+/// What fits nothing in the pool, and what of the pool cannot be enforced
+#[utoipa::path(get, path = "/v1/misfits", tag = "engine", operation_id = "list_misfits",
+    responses((status = 200, body = Vec<Misfit>),
         (status = "default", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn get_port(
-    State(state): State<ApiState>,
-    Segment(id): Segment,
-) -> Result<Response, Problem> {
-    let stored = state.store.state();
-    let gone = || not_found(Kind::Port, &id);
-    let row = Ports::key(&id).and_then(|key| stored.row(&key).cloned()).ok_or_else(gone)?;
-    let Entity::Port(port) = &row.entity else { return Err(gone()) };
-    let answer =
-        Port { state: Some(state.control.port_state(&port.id).await), ..(port, row.revision).into() };
-    Ok(([(header::ETAG, etag(row.revision))], Json(answer)).into_response())
+async fn misfits(State(state): State<ApiState>) -> Json<Vec<Misfit>> {
+    Json(state.control.misfits().await)
 }
 
 /// Look again at every host with ports of the group, and at no other (nova's `refresh_security_group_rules`)
@@ -178,6 +165,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(hook))
         .routes(routes!(hosts))
+        .routes(routes!(misfits))
         .routes(routes!(refresh_rules))
         .routes(routes!(refresh_members))
         .routes(routes!(adopt))

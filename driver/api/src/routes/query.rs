@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::control::PortStatus;
+
 /// Which part of a list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -16,10 +18,28 @@ pub(crate) struct ListQuery {
     pub limit: Option<u32>,
     /// Only what belongs to this project.
     pub project: Option<String>,
-    /// Only ports in this group.
+}
+
+/// Which ports.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PortsQuery {
+    /// Begin behind this id.
+    #[param(min_length = 1)]
+    pub after: Option<String>,
+    /// At most so many, up to 10,000; 1,000 if not given.
+    #[param(minimum = 1, maximum = 10_000)]
+    pub limit: Option<u32>,
+    /// Only what belongs to this project.
+    pub project: Option<String>,
+    /// Only those in this group.
     pub group: Option<String>,
-    /// Only ports of this VM, named as the port names it.
+    /// Only those of this VM, named as the port names it.
     pub vm: Option<String>,
+    /// Only those that stand so.
+    #[param(inline)]
+    pub state: Option<PortStatus>,
 }
 
 /// How a document is to be applied.

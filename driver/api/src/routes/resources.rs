@@ -46,35 +46,33 @@ fn found<R: Resource>(id: &str) -> Result<Key, Problem> {
     R::key(id).ok_or_else(|| not_found(R::KIND, id))
 }
 
+/// How many rows a page has.
+pub(crate) fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
+    match limit.unwrap_or(1000) {
+        limit @ 1..=10_000 => Ok(limit as usize),
+        other => Err(Problem::new(Code::InvalidQuery, format!("limit is 1 to 10,000, not {other}"))),
+    }
+}
+
+/// The row behind which a page begins.
+pub(crate) fn behind<R: Resource>(after: Option<&str>) -> Result<Option<Key>, Problem> {
+    let bad = || Problem::new(Code::InvalidQuery, "after is no id");
+    after.map(|id| R::key(id).ok_or_else(bad)).transpose()
+}
+
 pub(crate) fn list<R: Resource>(
     state: &ApiState,
     query: &ListQuery,
 ) -> Result<Json<Page<R::Output>>, Problem> {
-    let ListQuery { after, limit, project, group, vm } = query;
-    let limit = match limit.unwrap_or(1000) {
-        limit @ 1..=10_000 => limit as usize,
-        other => return Err(Problem::new(Code::InvalidQuery, format!("limit is 1 to 10,000, not {other}"))),
-    };
-    let bad_after = || Problem::new(Code::InvalidQuery, "after is no id");
-    let after = after.as_deref().map(|id| R::key(id).ok_or_else(bad_after)).transpose()?;
+    let ListQuery { after, limit, project } = query;
+    let (limit, after) = (page_size(*limit)?, behind::<R>(after.as_deref())?);
     let wanted = |row: &Row| {
-        let (owner, groups, named) = match &row.entity {
-            Entity::Group(g) => (&g.project, None, None),
-            Entity::Set(s) => (&s.project, None, None),
-            Entity::Port(p) => {
-                let vm = match &p.target {
-                    store::PortTarget::Device { vm, .. } => Some(vm),
-                    store::PortTarget::Vif(_) => None,
-                };
-                (&p.project, Some(&p.groups), vm)
-            }
-            _ => (&None, None, None),
+        let owner = match &row.entity {
+            Entity::Group(group) => group.project.as_ref(),
+            Entity::Set(set) => set.project.as_ref(),
+            _ => None,
         };
-        project.as_ref().is_none_or(|wanted| owner.as_ref().is_some_and(|id| id.as_str() == wanted))
-            && group
-                .as_ref()
-                .is_none_or(|wanted| groups.is_some_and(|ids| ids.iter().any(|id| id.as_str() == wanted)))
-            && vm.as_ref().is_none_or(|wanted| named == Some(wanted))
+        project.as_ref().is_none_or(|wanted| owner.is_some_and(|id| id.as_str() == wanted))
     };
     let stored = state.store.state();
     let mut rows = stored.rows(R::KIND, after.as_ref()).filter(|row| wanted(row));

@@ -7,11 +7,11 @@ use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::ApiState;
 use super::handlers::{create, delete, get, handlers, list, replace};
 use super::kinds::{Groups, GuardedNetworks, Ports, Projects, ProviderRules, Sets};
 use super::query::ListQuery;
 use super::resources;
-use super::{ApiState, engine};
 use crate::extract::{Body, Editor, IfMatch, Parameters, Segment};
 use crate::problem::Problem;
 use crate::wire::{
@@ -42,7 +42,6 @@ handlers! {
         delete!(Sets, "/v1/sets/{id}", "sets");
     }
     ports {
-        list!(Ports, Port, "/v1/ports", "ports");
         create!(Ports, PortInput, Port, "/v1/ports", "ports");
         replace!(Ports, PortInput, Port, "/v1/ports/{id}", "ports");
         delete!(Ports, "/v1/ports/{id}", "ports");
@@ -70,8 +69,8 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(groups::get_one, groups::replace_one, groups::delete_one))
         .routes(routes!(sets::list_all, sets::create_one))
         .routes(routes!(sets::get_one, sets::replace_one, sets::delete_one))
-        .routes(routes!(ports::list_all, ports::create_one))
-        .routes(routes!(engine::get_port, ports::replace_one, ports::delete_one))
+        .routes(routes!(super::ports::list_all, ports::create_one))
+        .routes(routes!(super::ports::get_one, ports::replace_one, ports::delete_one))
         .routes(routes!(provider_rules::list_all, provider_rules::create_one))
         .routes(routes!(provider_rules::get_one, provider_rules::replace_one, provider_rules::delete_one))
         .routes(routes!(guarded_networks::list_all, guarded_networks::create_one))

@@ -153,7 +153,9 @@ async fn readyz(State(state): State<ApiState>) -> Result<&'static str, Problem> 
 pub(super) async fn trouble(state: &ApiState) -> Vec<String> {
     let mut reasons = state.control.ready().await.err().unwrap_or_default();
     if let Some(error) = state.store.trouble() {
-        reasons.push(error.to_string());
+        let causes = std::iter::successors(Some(&*error as &dyn std::error::Error), |error| error.source());
+        let causes: Vec<String> = causes.map(ToString::to_string).collect();
+        reasons.push(format!("the store cannot save: {}", causes.join(": ")));
     }
     reasons
 }

@@ -38,7 +38,7 @@ pub struct Port {
     pub port_security: bool,
     /// The generation that changed it last.
     pub revision: u64,
-    /// How it stands; only when one port is asked for.
+    /// How it stands; not in the answer to an edit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<PortState>,
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use api::control::{Hook, HostEvent, Outcome, VmEvent};
-use api::wire::{Group, GroupInput, HookInput};
+use api::control::{Hook, HostEvent, Outcome, PortStatus, VmEvent};
+use api::wire::{Group, GroupInput, HookInput, Page, Port, PortInput};
 use api::{ClientError, Code};
 use serde_json::Value;
 
@@ -62,6 +62,7 @@ async fn hosts_refresh_adopt_and_readiness() {
     let daemon = Daemon::start().await;
     let client = &daemon.client;
     assert_eq!(client.hosts().await.unwrap()[0].name, "xen1");
+    assert_eq!(client.misfits().await.unwrap()[0].id, "tenants");
     let web = GroupInput { id: Some("web".to_owned()), ..GroupInput::default() };
     let _: Group = client.post("/v1/groups", &web).await.unwrap();
     assert_eq!(client.refresh("web", false).await.unwrap().hosts, ["rules of web"]);
@@ -88,6 +89,43 @@ async fn hosts_refresh_adopt_and_readiness() {
     assert_eq!(audit.len(), 4);
     assert!(audit[0].actor.starts_with("uid ") && audit[0].origin.starts_with("unix pid "));
     assert_eq!(client.audit(1, 100).await.unwrap().len(), 1);
+}
+
+/// Pages of ports that stand so are full, though those between them do not.
+#[tokio::test]
+async fn ports_are_listed_with_how_they_stand() {
+    let daemon = Daemon::start().await;
+    let client = &daemon.client;
+    for number in 0..40 {
+        let rest = if number % 10 == 1 { "" } else { "-pending" };
+        let input = PortInput {
+            id: Some(format!("p{number:02}{rest}")),
+            vm: Some("vm".to_owned()),
+            device: Some(number),
+            ..PortInput::default()
+        };
+        let made: Port = client.post("/v1/ports", &input).await.unwrap();
+        assert_eq!(made.state, None);
+    }
+    let all: Vec<Port> = client.list("/v1/ports", "").await.unwrap();
+    let one: Port = client.get("/v1/ports/p01").await.unwrap().value;
+    assert_eq!((all.len(), &all[1]), (40, &one));
+    assert_eq!(one.state.unwrap().status, PortStatus::Enforced);
+    let page = |query: &str| {
+        let path = format!("/v1/ports?{query}");
+        async move { client.get::<Page<Port>>(&path).await.map(|answer| answer.value) }
+    };
+    let ids = |page: &Page<Port>| page.items.iter().map(|port| port.id.clone()).collect::<Vec<_>>();
+    let first = page("state=enforced&limit=3").await.unwrap();
+    assert_eq!(
+        (ids(&first), first.next.as_deref()),
+        (vec!["p01".into(), "p11".into(), "p21".into()], Some("p21"))
+    );
+    let last = page("state=enforced&limit=3&after=p21").await.unwrap();
+    assert_eq!((ids(&last), last.next), (vec!["p31".to_owned()], None));
+    assert_eq!(page("state=pending&limit=100").await.unwrap().items.len(), 36);
+    assert_eq!(page("state=unbound").await.unwrap().items, []);
+    assert_eq!(code(page("state=odd")).await, Code::InvalidQuery);
 }
 
 #[tokio::test]

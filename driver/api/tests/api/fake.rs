@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::control::{
-    Control, ControlError, Hook, HookHost, HookReport, HostState, HostStatus, Outcome, PortState, PortStatus,
+    Control, ControlError, Hook, HookHost, HookReport, HostState, HostStatus, Misfit, MisfitKind, Outcome,
+    PortState, PortStatus,
 };
 use api::{ApiClient, ApiState, Limits, Server, TcpListen, UnixListen, router};
 use async_trait::async_trait;
@@ -59,6 +60,7 @@ impl Control for Fake {
             wanted_generation: 1,
             ports: 2,
             quarantined: Vec::new(),
+            complaints: Vec::new(),
             last_drift: None,
             last_success: None,
             last_error: None,
@@ -66,8 +68,20 @@ impl Control for Fake {
         }]
     }
 
-    async fn port_state(&self, _: &PortId) -> PortState {
-        PortState { status: PortStatus::Enforced, enforced_generation: Some(1), ..PortState::pending() }
+    async fn misfits(&self) -> Vec<Misfit> {
+        let message = "the pool has no network of this name or uuid".to_owned();
+        vec![Misfit { kind: MisfitKind::GuardedNetwork, id: "tenants".to_owned(), message }]
+    }
+
+    /// Enforced, but for those whose id says otherwise.
+    async fn port_states(&self, ports: &[PortId]) -> Vec<PortState> {
+        let enforced =
+            PortState { status: PortStatus::Enforced, enforced_generation: Some(1), ..PortState::pending() };
+        let state = |port: &PortId| match port.as_str().ends_with("-pending") {
+            true => PortState::pending(),
+            false => enforced.clone(),
+        };
+        ports.iter().map(state).collect()
     }
 
     async fn refresh_rules(&self, group: &GroupId) -> Vec<String> {

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use api::control::{HostState, HostStatus};
-use api::wire::{Port, Status};
+use api::control::{HostState, HostStatus, Misfit, MisfitKind};
+use api::wire::Status;
 use serde::Serialize;
 
-use crate::cli::port::target;
 use crate::cli::table::one_line;
 
 /// How it stands, and why.
@@ -48,8 +47,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// `others` is how many networks and hosts of the store fit nothing in the pool.
-pub(super) fn verdict(status: &Status, hosts: &[HostState], unbound: &[Port], others: usize) -> Verdict {
+/// The verdict on all of this.
+pub(super) fn verdict(status: &Status, hosts: &[HostState], misfits: &[Misfit]) -> Verdict {
     let mut reasons: Vec<String> = status.trouble.clone();
     if !status.adopted && status.trouble.is_empty() {
         reasons.push(
@@ -61,12 +60,9 @@ pub(super) fn verdict(status: &Status, hosts: &[HostState], unbound: &[Port], ot
     reasons.extend(of_hosts(hosts, HostStatus::Failing));
     reasons.extend(of_hosts(hosts, HostStatus::Quarantined));
     reasons.extend(closed(hosts));
-    reasons.extend(without_vif(unbound));
-    if others > 0 {
-        reasons.push(format!(
-            "{others} guarded networks or hosts fit nothing in the pool: compare `drawbridge network list` with XAPI's"
-        ));
-    }
+    reasons.extend(of_hosts(hosts, HostStatus::Unsupported));
+    reasons.extend(fit_nothing(misfits, MisfitKind::Port));
+    reasons.extend(fit_nothing(misfits, MisfitKind::GuardedNetwork));
     if !reasons.is_empty() {
         return Verdict { word: Word::Problem, reasons };
     }
@@ -106,8 +102,11 @@ fn count(number: usize, what: &str) -> String {
 fn stands(host: &HostState) -> bool {
     match host.status {
         HostStatus::InSync => host.enforced_generation >= Some(host.wanted_generation),
-        HostStatus::LeftAlone | HostStatus::Offline => true,
-        HostStatus::Pending | HostStatus::Failing | HostStatus::Quarantined | HostStatus::Standby => false,
+        HostStatus::Pending
+        | HostStatus::Failing
+        | HostStatus::Quarantined
+        | HostStatus::Unsupported
+        | HostStatus::Standby => false,
     }
 }
 
@@ -125,6 +124,7 @@ fn of_hosts(hosts: &[HostState], status: HostStatus) -> Vec<String> {
     let words = by_reason.into_iter().map(|(why, names)| {
         let who = format!("{} ({})", count(names.len(), "host"), names.join(", "));
         match status {
+            HostStatus::Unsupported => format!("not enforced: {who}: {why}"),
             HostStatus::Quarantined => format!(
                 "set aside after repeated failures: {who}: {why}. What stood there stands: mend it, then \
                  `drawbridge hook host-init HOST`"
@@ -150,15 +150,17 @@ fn closed(hosts: &[HostState]) -> Option<String> {
     ))
 }
 
-/// Ports that fit no VIF, as one reason.
-fn without_vif(ports: &[Port]) -> Option<String> {
-    let port = ports.first()?;
-    let why = port.state.as_ref().and_then(|state| state.last_error.as_deref()).unwrap_or("no VIF fits it");
-    let and_others = if ports.len() > 1 { ", and others below" } else { "" };
+/// What of a kind fits nothing in the pool, as one reason.
+fn fit_nothing(misfits: &[Misfit], kind: MisfitKind) -> Option<String> {
+    let all: Vec<&Misfit> = misfits.iter().filter(|misfit| misfit.kind == kind).collect();
+    let Misfit { id, message, .. } = all.first()?;
+    let and_others = if all.len() > 1 { ", and others below" } else { "" };
+    let (what, correct) = match kind {
+        MisfitKind::GuardedNetwork => ("guarded network", "network create"),
+        MisfitKind::Port | MisfitKind::Host => ("port", "port edit"),
+    };
     Some(format!(
-        "{} not enforced: {} ({}: {why}){and_others}. Correct it (`drawbridge port edit`) or delete it",
-        count(ports.len(), "port"),
-        port.id,
-        target(port)
+        "{} not enforced: {id} ({message}){and_others}. Correct it (`drawbridge {correct}`) or delete it",
+        count(all.len(), what),
     ))
 }
