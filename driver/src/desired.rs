@@ -172,6 +172,7 @@ pub fn expecting(
     }
     let guarded = guarded_bridges(file, inventory, &mut problems);
     own::keep_reachable(&mut bound, &seen, inventory, &guarded, own);
+    let lifelines = own::lifelines(inventory, &guarded, own);
     let policy = own::with_group(&file.policy, inventory);
     let live: Vec<Port> = bound.iter().filter(|b| b.live.is_some()).map(|b| b.port.clone()).collect();
 
@@ -202,6 +203,7 @@ pub fn expecting(
                 let expected = expected.remove(reference).unwrap_or_default();
                 let places = Places { attachments, expected };
                 let policy = resolve(&policy, &live, places, guarded.clone())?;
+                let policy = HostPolicy { lifelines: lifelines.clone(), ..policy };
                 let locked = locked.remove(reference).unwrap_or_default();
                 hosts.insert(reference.clone(), HostDesired { backend, policy, locking, locked });
             }

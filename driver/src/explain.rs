@@ -172,7 +172,8 @@ fn hops<'a>(sender: &'a Endpoint, receiver: &'a Endpoint) -> Vec<Hop<'a>> {
 fn judge(hops: &[Hop<'_>], desired: &Desired, packet: &Packet) -> Vec<Side> {
     let mut sides = Vec::new();
     for hop in hops {
-        let Some(host) = hop.place().and_then(|place| desired.hosts.get(&place.host)) else { continue };
+        let Some(place) = hop.place() else { continue };
+        let Some(host) = desired.hosts.get(&place.host) else { continue };
         let end = |place: Option<&'_ Place>| match place {
             None => verdict::Endpoint::Elsewhere,
             Some(place) => {
@@ -180,8 +181,7 @@ fn judge(hops: &[Hop<'_>], desired: &Desired, packet: &Packet) -> Vec<Side> {
                 port.map_or(verdict::Endpoint::OtherVif, |a| verdict::Endpoint::Port(&a.port))
             }
         };
-        let guarded = hop.place().is_some_and(|place| host.policy.guarded.contains(&place.bridge));
-        let way = verdict::Hop { from: end(hop.from), to: end(hop.to), guarded };
+        let way = verdict::Hop { from: end(hop.from), to: end(hop.to), bridge: place.bridge.as_str() };
         match verdict(&host.policy, &way, packet, Connection::New) {
             Passage::Passes { egress, ingress } => {
                 for (direction, pass, place) in

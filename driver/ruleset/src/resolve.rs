@@ -2,10 +2,11 @@
 //! those groups refer to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::ids::{GroupId, Interface, SetId, VifUuid};
+use crate::ids::{GroupId, Interface, Mac, SetId, VifUuid};
 use crate::model::{Direction, Family, Group, Policy, Port, ProviderRule, Remote};
 
 /// A port where it is plugged on this host.
@@ -55,6 +56,29 @@ impl From<Vec<Attachment>> for Places {
     }
 }
 
+/// XAPI's port.
+pub const XAPI: u16 = 443;
+
+/// What keeps the driver's own VM from being cut off: on this guarded bridge a VIF without rules that has this MAC reaches
+/// XAPI, since a driver that does not could never give it rules.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lifeline {
+    /// The bridge.
+    pub bridge: Interface,
+    /// One of the driver's own MACs.
+    pub mac: Mac,
+    /// The addresses of every host of the pool.
+    pub hosts: BTreeSet<IpAddr>,
+}
+
+impl Lifeline {
+    /// Whether a host has an address of this family. If none has, nothing of the family passes.
+    #[must_use]
+    pub fn speaks(&self, family: Family) -> bool {
+        self.hosts.iter().any(|host| Family::of(&IpNet::from(*host)) == family)
+    }
+}
+
 /// What a rule's remote refers to, when it is not written in the rule itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerSet {
@@ -84,6 +108,8 @@ pub struct HostPolicy {
     pub provider: Vec<ProviderRule>,
     /// Bridges of guarded networks: a VIF there that is no port of ours passes nothing.
     pub guarded: BTreeSet<Interface>,
+    /// The exceptions to that.
+    pub lifelines: BTreeSet<Lifeline>,
 }
 
 /// A policy that refers to what it does not define.
@@ -96,7 +122,7 @@ pub enum ResolveError {
     UnknownSet { rule: String, set: SetId },
 }
 
-/// The share of one host.
+/// The share of one host, without lifelines.
 ///
 /// `live` are all ports that run anywhere in the pool: they are the members of groups. `places` are those of this host;
 /// attachments alone will do.
@@ -159,7 +185,8 @@ pub fn resolve<'a>(
     expected.sort_by(|a, b| (&a.port.vif, &a.bridge).cmp(&(&b.port.vif, &b.bridge)));
     let keep = policy.keep.iter().filter(|id| groups.contains_key(*id)).cloned().collect();
     let provider = policy.provider.clone();
-    Ok(HostPolicy { attachments, expected, groups, keep, peers, members, provider, guarded })
+    let lifelines = BTreeSet::new();
+    Ok(HostPolicy { attachments, expected, groups, keep, peers, members, provider, guarded, lifelines })
 }
 
 impl HostPolicy {
@@ -167,6 +194,17 @@ impl HostPolicy {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.attachments.is_empty() && self.expected.is_empty() && self.guarded.is_empty()
+    }
+
+    /// Whether the network of this bridge is guarded.
+    #[must_use]
+    pub fn is_guarded(&self, bridge: &str) -> bool {
+        self.guarded.iter().any(|guarded| guarded.as_str() == bridge)
+    }
+
+    /// The lifelines on a bridge.
+    pub fn lifelines_on(&self, bridge: &str) -> impl Iterator<Item = &Lifeline> {
+        self.lifelines.iter().filter(move |line| line.bridge.as_str() == bridge)
     }
 
     /// Every port of this host, those that are about to arrive last.

@@ -3,6 +3,7 @@
 //! The comments name the rules as that page numbers them: H for the hop, E for what a guest sends, I for what it
 //! receives. Both back ends are tested against this.
 
+mod lifeline;
 mod side;
 mod source;
 
@@ -20,8 +21,8 @@ pub struct Hop<'a> {
     pub from: Endpoint<'a>,
     /// Where it goes out.
     pub to: Endpoint<'a>,
-    /// Whether the network is guarded.
-    pub guarded: bool,
+    /// The bridge.
+    pub bridge: &'a str,
 }
 
 /// One end of a hop.
@@ -179,7 +180,10 @@ pub fn verdict<'a>(
 ) -> Passage<'a> {
     for (side, end) in [(Direction::Egress, hop.from), (Direction::Ingress, hop.to)] {
         // H1
-        if let (Endpoint::OtherVif, true) = (end, hop.guarded) {
+        if matches!(end, Endpoint::OtherVif)
+            && host.is_guarded(hop.bridge)
+            && !lifeline::holds(host, hop.bridge, side, packet, connection)
+        {
             return Passage::Stops { side, reason: Reason::UnknownVif };
         }
     }

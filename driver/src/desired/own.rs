@@ -8,13 +8,11 @@ use ruleset::ids::{GroupId, Interface, InvalidId, Mac};
 use ruleset::model::{
     Direction, Family, Group, Policy, Port, PortRange, PortSecurity, Protocol, Remote, Rule, Service,
 };
-use xenapi::{Ref, Vif};
+use ruleset::resolve::{Lifeline, XAPI};
+use xenapi::{Ref, Vif, Vm};
 
 use super::bind::{Bound, live};
 use crate::intake::inventory::Inventory;
-
-/// XAPI's port.
-const HTTPS: u16 = 443;
 
 /// The group that lets a VM reach the XAPI of every host. A policy file cannot define it: there, ids of groups with
 /// this prefix are refused.
@@ -25,8 +23,7 @@ fn group_id() -> Result<GroupId, InvalidId> {
 /// The policy with that group.
 pub(super) fn with_group(policy: &Policy, inventory: &Inventory) -> Policy {
     let mut policy = policy.clone();
-    let (Ok(id), Ok(https)) = (group_id(), PortRange::new(HTTPS, HTTPS)) else { return policy };
-    let addresses = inventory.hosts.values().filter_map(|host| host.address.parse::<IpAddr>().ok());
+    let (Ok(id), Ok(https)) = (group_id(), PortRange::new(XAPI, XAPI)) else { return policy };
     let rule = |(n, address): (usize, IpAddr)| {
         let net = IpNet::from(address);
         Some(Rule {
@@ -38,7 +35,7 @@ pub(super) fn with_group(policy: &Policy, inventory: &Inventory) -> Policy {
             description: String::new(),
         })
     };
-    let rules = addresses.enumerate().filter_map(rule).collect();
+    let rules = addresses(inventory).enumerate().filter_map(rule).collect();
     let group = Group {
         id: id.clone(),
         name: String::new(),
@@ -50,6 +47,36 @@ pub(super) fn with_group(policy: &Policy, inventory: &Inventory) -> Policy {
     policy
 }
 
+/// Where XAPI is: the addresses of every host.
+fn addresses(inventory: &Inventory) -> impl Iterator<Item = IpAddr> {
+    inventory.hosts.values().filter_map(|host| host.address.parse().ok())
+}
+
+/// The guests' VIFs with these MAC addresses, plugged or not.
+fn vifs<'a>(
+    inventory: &'a Inventory,
+    own: &'a BTreeSet<Mac>,
+) -> impl Iterator<Item = (&'a Ref<Vif>, &'a Vif, &'a Vm)> {
+    let own = inventory.vifs.iter().filter(|(_, vif)| own.contains(&Mac(vif.mac.0)));
+    own.filter_map(|(reference, vif)| Some((reference, vif, inventory.vms.get(&vif.vm)?)))
+        .filter(|(_, _, vm)| vm.is_guest())
+}
+
+/// Lifelines for the VIFs with these MAC addresses. On every host, for a VM may come up anywhere before its driver hears.
+pub(super) fn lifelines(
+    inventory: &Inventory,
+    guarded: &BTreeSet<Interface>,
+    own: &BTreeSet<Mac>,
+) -> BTreeSet<Lifeline> {
+    let hosts: BTreeSet<IpAddr> = addresses(inventory).collect();
+    let lifeline = |(_, vif, _): (&Ref<Vif>, &Vif, &Vm)| {
+        let network = inventory.networks.get(&vif.network)?;
+        let bridge = guarded.iter().find(|bridge| bridge.as_str() == network.bridge)?.clone();
+        Some(Lifeline { bridge, mac: Mac(vif.mac.0), hosts: hosts.clone() })
+    };
+    vifs(inventory, own).filter_map(lifeline).collect()
+}
+
 /// Sees to it that the VIFs with these MAC addresses reach XAPI: a port of the policy gets the group; a VIF that the
 /// policy does not know and a guarded network would close is not filtered.
 pub(super) fn keep_reachable(
@@ -59,12 +86,13 @@ pub(super) fn keep_reachable(
     guarded: &BTreeSet<Interface>,
     own: &BTreeSet<Mac>,
 ) {
-    for (reference, vif) in inventory.vifs.iter().filter(|(_, vif)| own.contains(&Mac(vif.mac.0))) {
-        let Some(vm) = inventory.vms.get(&vif.vm).filter(|vm| vm.is_guest()) else { continue };
+    for (reference, vif, vm) in vifs(inventory, own) {
         if seen.contains(reference) {
             let uuid = vif.uuid.to_string();
             for found in bound.iter_mut().filter(|b| b.port.vif.as_str() == uuid) {
                 found.port.groups.extend(group_id());
+                // Whoever starts the VM again must find it on the bridge: nobody else could put it there.
+                found.idle = None;
             }
             continue;
         }

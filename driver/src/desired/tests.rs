@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use ruleset::resolve::Lifeline;
 use xenapi::{Bond, DefaultLockingMode, HostMetrics, NetworkSriov, Pif, PowerState, Uuid};
 
 use super::*;
@@ -274,6 +275,39 @@ fn the_drivers_own_vm_reaches_xapi() {
     // Not in the policy, on a network that is not guarded: left alone.
     let file = PolicyFile::parse(Path::new("p"), "").unwrap();
     assert!(desired(&file, &inventory, &own).unwrap().hosts[&reference("h1")].is_empty());
+}
+
+/// Wherever it comes up next, and whenever: as a VIF without rules it reaches XAPI, on every host.
+#[test]
+fn the_drivers_own_vm_has_a_lifeline_on_every_host() {
+    let own = BTreeSet::from([Mac([0, 0x16, 0x3e, 0, 0, 0xaa])]);
+    let mut inventory = pool();
+    let guarded = "guarded_networks = [\"lan\"]\n";
+    let [listed, unlisted, open] = [format!("{guarded}{POLICY}"), guarded.to_owned(), POLICY.to_owned()]
+        .map(|text| PolicyFile::parse(Path::new("p"), &text).unwrap());
+    assert!(desired(&listed, &inventory, &own).unwrap().hosts[&reference("h1")].policy.lifelines.is_empty());
+
+    let vif = inventory.vifs.get_mut(&reference("a")).unwrap();
+    vif.mac = "00:16:3e:00:00:aa".parse().unwrap();
+    vif.currently_attached = false;
+    inventory.hosts.get_mut(&reference("h2")).unwrap().address = "2001:db8::7".to_owned();
+    inventory.networks.get_mut(&reference("lan")).unwrap().default_locking_mode =
+        DefaultLockingMode::Disabled;
+    let lifeline = Lifeline {
+        bridge: "xenbr0".parse().unwrap(),
+        mac: Mac([0, 0x16, 0x3e, 0, 0, 0xaa]),
+        hosts: ["127.0.0.1", "2001:db8::7"].map(|address| address.parse().unwrap()).into(),
+    };
+    for file in [listed, unlisted] {
+        let desired = desired(&file, &inventory, &own).unwrap();
+        for host in ["h1", "h2"] {
+            let lifelines = &desired.hosts[&reference(host)].policy.lifelines;
+            assert_eq!(*lifelines, [lifeline.clone()].into(), "{host}");
+        }
+        // XAPI's locking does not keep it off the bridge either.
+        assert!(desired.idle.iter().all(|vif| vif.reference != reference("a")), "{:?}", desired.idle);
+    }
+    assert!(desired(&open, &inventory, &own).unwrap().hosts[&reference("h1")].policy.lifelines.is_empty());
 }
 
 /// Where the network keeps VIFs off the bridge, those without an interface are to go back there.

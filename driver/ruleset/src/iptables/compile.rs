@@ -5,6 +5,7 @@ mod base;
 mod expected;
 mod groups;
 mod keep;
+mod lifeline;
 mod local;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use super::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 use super::tree::NameTree;
 use super::{Chains, Ruleset, Table};
 use crate::ids::{ChainName, Interface, InvalidId};
-use crate::model::{Action, Family, PortSecurity};
+use crate::model::{Action, Direction, Family, PortSecurity};
 use crate::resolve::{Attachment, HostPolicy};
 
 /// The crate's default verdict as a target.
@@ -140,7 +141,7 @@ pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Rulese
         let keeping = Target::SetPacketMark(PacketMark::KEEPING);
         filter.insert(names.keep_pass.clone(), vec![Rule::always(keeping)]);
     }
-    dispatch(host, &names, &mut filter)?;
+    dispatch(host, family, &names, &mut filter)?;
     local::write(host, family, &names, &mut filter)?;
     set_epoch(&mut filter, epoch)?;
     let groups: BTreeMap<_, _> =
@@ -261,7 +262,7 @@ fn forward(names: &Names, epoch: Epoch, guarded: bool, keeping: bool) -> Result<
 }
 
 /// The trees over interface names.
-fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(), InvalidId> {
+fn dispatch(host: &HostPolicy, family: Family, names: &Names, chains: &mut Chains) -> Result<(), InvalidId> {
     // The names of some ports. Both of a port's lead to the same.
     let leaves = |chosen: fn(&Attachment) -> bool, target: &dyn Fn(&str) -> Result<Target, InvalidId>| {
         let mut leaves = Vec::new();
@@ -307,8 +308,10 @@ fn dispatch(host: &HostPolicy, names: &Names, chains: &mut Chains) -> Result<(),
     tree.write(&receivers, chains)?;
 
     if guarded {
-        let to = host.guarded.iter().map(|b| Rule::new([Match::OutBridge(b.clone())], DEFAULT_VERDICT));
-        chains.insert(names.unknown_to.clone(), to.collect());
+        let guarded = host.guarded.iter().map(|b| Rule::new([Match::OutBridge(b.clone())], DEFAULT_VERDICT));
+        let mut to = lifeline::rules(host, Direction::Ingress, family)?;
+        to.extend(guarded);
+        chains.insert(names.unknown_to.clone(), to);
         let mut known = leaves(|_| true, &|_| Ok(Target::Return))?;
         known.sort_unstable();
         let otherwise = [Rule::always(Target::Goto(names.unknown_to.clone()))];

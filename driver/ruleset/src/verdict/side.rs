@@ -16,11 +16,7 @@ pub(super) fn judge<'a>(
 ) -> Verdict<'a> {
     let deny = |reason| Verdict::Deny { reason };
     // E2, I1
-    let essential = match direction {
-        Direction::Egress => is_essential_from_guest(packet),
-        Direction::Ingress => is_essential_to_guest(packet),
-    };
-    if essential {
+    if is_essential(direction, packet) {
         return Verdict::Allow { rule: Pass::Essential };
     }
     // E3, I2
@@ -46,6 +42,14 @@ pub(super) fn judge<'a>(
     }
     // E7, I6
     default()
+}
+
+/// E2, I1: what no guest can live without.
+pub(super) fn is_essential(direction: Direction, packet: &Packet) -> bool {
+    match direction {
+        Direction::Egress => is_essential_from_guest(packet),
+        Direction::Ingress => is_essential_to_guest(packet),
+    }
 }
 
 /// E2: ARP, a DHCP client, neighbour discovery and MLD of a host.

@@ -3,7 +3,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 use crate::iptables::fixtures;
 use crate::model::AddressPair;
-use crate::packet::{Arp, Payload, Transport};
+use crate::packet::{Arp, Payload, Transport, icmpv6};
+use crate::resolve::Lifeline;
 
 /// Guest 1 of the fixtures: 10.0.0.1 and 2001:db8::1 behind 00:16:3e:00:00:01, in group web, with one more pair.
 struct Case {
@@ -216,10 +217,11 @@ fn connections_pass_until_they_are_cut() {
 
 #[test]
 fn a_hop_needs_both_sides() {
-    let case = Case::new();
+    let mut case = Case::new();
+    case.host.guarded.insert("xapi1".parse().unwrap());
     let mut off = case.port.clone();
     off.security = PortSecurity::Off;
-    let hop = |from, to, guarded| Hop { from, to, guarded };
+    let hop = |from, to, guarded| Hop { from, to, bridge: if guarded { "xapi1" } else { "xapi2" } };
     let (port, open) = (Endpoint::Port(&case.port), Endpoint::Port(&off));
     let (unknown, wire) = (Endpoint::OtherVif, Endpoint::Elsewhere);
     let web = packet(OWN, "10.0.0.1", "10.0.0.1", Transport::tcp(1024, 80));
@@ -241,6 +243,78 @@ fn a_hop_needs_both_sides() {
     let to_unknown = hop(wire, unknown, true);
     let passage = verdict(&case.host, &to_unknown, &odd, Connection::Reply { cut: false });
     assert_eq!(passage, Passage::Stops { side: Direction::Ingress, reason: Reason::UnknownVif });
+}
+
+/// A guarded network on which the driver's own VM has a VIF: XAPI at 192.0.2.7 and 2001:db8::7.
+#[test]
+fn h1_the_drivers_own_vm_reaches_xapi_and_nothing_else() {
+    let mut host = fixtures::host(&fixtures::policy(), 2);
+    host.guarded = ["xapi1", "xapi2"].map(|bridge| bridge.parse().unwrap()).into();
+    let line = Lifeline {
+        bridge: "xapi1".parse().unwrap(),
+        mac: OWN.parse().unwrap(),
+        hosts: ["192.0.2.7", "2001:db8::7"].map(|address| address.parse().unwrap()).into(),
+    };
+    let v4_only = Lifeline { hosts: ["192.0.2.7".parse().unwrap()].into(), ..line.clone() };
+    let passes = |host: &HostPolicy, bridge, direction, packet: &Packet, connection| {
+        let (from, to) = match direction {
+            Direction::Egress => (Endpoint::OtherVif, Endpoint::Elsewhere),
+            Direction::Ingress => (Endpoint::Elsewhere, Endpoint::OtherVif),
+        };
+        verdict(host, &Hop { from, to, bridge }, packet, connection).passes()
+    };
+    host.lifelines = [line].into();
+    let (new, reply) = (Connection::New, Connection::Reply { cut: false });
+    let ask = packet(OWN, "10.0.0.1", "192.0.2.7", Transport::tcp(1024, 443));
+    let answer = packet(OTHER, "192.0.2.7", "10.0.0.1", Transport::tcp(443, 1024));
+    let solicitation =
+        packet(OWN, "2001:db8::1", "2001:db8::7", nd(icmpv6::NEIGHBOR_SOLICITATION, "2001:db8::7"));
+    let (out, to) = (Direction::Egress, Direction::Ingress);
+    for (what, direction, packet, connection, wanted) in [
+        ("XAPI", out, ask.clone(), new, true),
+        (
+            "XAPI by IPv6",
+            out,
+            packet(OWN, "2001:db8::1", "2001:db8::7", Transport::tcp(1024, 443)),
+            new,
+            true,
+        ),
+        ("another's MAC", out, packet(OTHER, "10.0.0.1", "192.0.2.7", Transport::tcp(1024, 443)), new, false),
+        ("another port", out, packet(OWN, "10.0.0.1", "192.0.2.7", Transport::tcp(1024, 22)), new, false),
+        ("by UDP", out, packet(OWN, "10.0.0.1", "192.0.2.7", Transport::udp(1024, 443)), new, false),
+        ("another host", out, packet(OWN, "10.0.0.1", "192.0.2.8", Transport::tcp(1024, 443)), new, false),
+        ("a cut connection", out, ask.clone(), Connection::Reply { cut: true }, false),
+        ("DHCP", out, packet(OWN, "0.0.0.0", "255.255.255.255", Transport::udp(68, 67)), new, true),
+        ("as a DHCP server", out, packet(OWN, "10.0.0.1", "10.0.0.2", Transport::udp(67, 68)), new, false),
+        ("ARP", out, arp(OWN, OWN, "10.0.0.1"), new, true),
+        ("ND", out, solicitation.clone(), Connection::Untracked, true),
+        ("XAPI's answer", to, answer.clone(), reply, true),
+        ("XAPI calls", to, answer.clone(), new, false),
+        ("XAPI calls, answered", to, answer.clone(), Connection::Original, false),
+        (
+            "a reply of somebody's",
+            to,
+            packet(OTHER, "192.0.2.8", "10.0.0.1", Transport::tcp(443, 1024)),
+            reply,
+            false,
+        ),
+        (
+            "a reply from another port",
+            to,
+            packet(OTHER, "192.0.2.7", "10.0.0.1", Transport::tcp(80, 1024)),
+            reply,
+            false,
+        ),
+        ("an offer", to, packet(OTHER, "10.0.0.9", "10.0.0.1", Transport::udp(67, 68)), new, true),
+        ("ARP for it", to, arp(OTHER, OTHER, "10.0.0.9"), new, true),
+    ] {
+        assert_eq!(passes(&host, "xapi1", direction, &packet, connection), wanted, "{what}");
+        assert!(!passes(&host, "xapi2", direction, &packet, connection), "{what}, on another bridge");
+    }
+    // What is spoken in a family in which there is no XAPI, passes nothing.
+    host.lifelines = [v4_only].into();
+    assert!(passes(&host, "xapi1", out, &ask, new));
+    assert!(!passes(&host, "xapi1", out, &solicitation, Connection::Untracked));
 }
 
 #[test]

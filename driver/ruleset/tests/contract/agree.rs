@@ -66,7 +66,7 @@ fn is_filtered(end: Endpoint<'_>) -> bool {
 pub(crate) fn strays(host: &HostPolicy, way: &Way, to: Endpoint<'_>, packet: &Packet) -> bool {
     let Some((_, destination)) = packet.addresses() else { return false };
     let family = Family::of(&destination.into());
-    let is_guarded = host.guarded.iter().any(|bridge| bridge.as_str() == way.bridge);
+    let is_guarded = host.is_guarded(&way.bridge);
     let here = host.attachments.iter().map(|a| (&a.port, &a.bridge));
     let arriving = host.expected.iter().filter(|_| !is_guarded).map(|e| (&e.port, &e.bridge));
     let is_somebodys = here.chain(arriving).any(|(port, bridge)| {
@@ -199,7 +199,12 @@ fn without(dump: &str, what: &str) -> String {
 /// A comparison that finds nothing must be able to find something.
 #[test]
 fn chains_that_differ_from_the_contract_are_found_out() {
-    let faults: [(&str, Tamper); 18] = [
+    let faults: [(&str, Tamper); 21] = [
+        ("XAPI cannot be asked", |dump| without(dump, "--dport 443 -m mac")),
+        ("XAPI's answers are lost", |dump| without(dump, "--ctdir REPLY -j RETURN")),
+        ("whoever speaks from XAPI's port is heard", |dump| {
+            dump.replace("-m conntrack --ctstate ESTABLISHED --ctdir REPLY -j RETURN", "-j RETURN")
+        }),
         ("whoever arrives may say anything", |dump| without(dump, "-A dwb-other-from -i")),
         ("whoever arrives may be told anything", |dump| without(dump, "-A dwb-other-to -d")),
         ("whoever arrives may say it in anybody's name", |dump| {

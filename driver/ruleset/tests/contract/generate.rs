@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use ruleset::ids::{GroupId, Mac};
+use ruleset::ids::{GroupId, Interface, Mac};
 use ruleset::model::{
     Action, AddressPair, Direction, Family, Group, Policy, Port, PortRange, PortSecurity, Protocol,
     ProviderRule, Remote, Rule, Service,
 };
 use ruleset::packet::{Packet, Payload, Transport};
-use ruleset::resolve::{Attachment, Expected, HostPolicy, Places, resolve};
+use ruleset::resolve::{Attachment, Expected, HostPolicy, Lifeline, Places, XAPI, resolve};
 use ruleset::verdict::{Endpoint, Hop};
 
 /// SplitMix64: a whole case from one number.
@@ -57,7 +57,9 @@ pub(crate) struct World {
     pub(crate) expected: Vec<Expected>,
     /// Ports that run on other hosts.
     pub(crate) elsewhere: Vec<Port>,
-    pub(crate) guarded: BTreeSet<ruleset::ids::Interface>,
+    pub(crate) guarded: BTreeSet<Interface>,
+    /// For VIFs without rules on guarded bridges.
+    pub(crate) lifelines: BTreeSet<Lifeline>,
 }
 
 pub(crate) const BRIDGES: [&str; 2] = ["xapi1", "xenbr0"];
@@ -96,21 +98,24 @@ impl World {
         let coming = if r.percent(40) { elsewhere.iter().take(2).cloned().collect() } else { Vec::new() };
         let expected = |port| Expected { port, bridge: BRIDGES[r.below(bridges)].parse().unwrap() };
         let expected = coming.into_iter().map(expected).collect();
-        let guarded = BRIDGES.iter().filter(|_| r.percent(25)).map(|b| b.parse().unwrap()).collect();
-        Self { policy, attachments, expected, elsewhere, guarded }
+        let guarded: BTreeSet<Interface> =
+            BRIDGES.iter().filter(|_| r.percent(25)).map(|b| b.parse().unwrap()).collect();
+        let lifelines = lifelines(r, &guarded);
+        Self { policy, attachments, expected, elsewhere, guarded, lifelines }
     }
 
     pub(crate) fn host(&self) -> HostPolicy {
         let live = self.attachments.iter().map(|a| &a.port).chain(&self.elsewhere);
         let places = Places { attachments: self.attachments.clone(), expected: self.expected.clone() };
-        resolve(&self.policy, live, places, self.guarded.clone()).unwrap()
+        let host = resolve(&self.policy, live, places, self.guarded.clone()).unwrap();
+        HostPolicy { lifelines: self.lifelines.clone(), ..host }
     }
 
     /// Changes one thing.
     pub(crate) fn edit(&mut self, r: &mut Random) {
         let id = r.pick(&self.policy.groups.keys().cloned().collect::<Vec<_>>());
         let rules = &mut self.policy.groups.get_mut(&id).unwrap().rules;
-        match r.below(10) {
+        match r.below(11) {
             0..4 if !rules.is_empty() => {
                 rules.remove(r.below(rules.len()));
             }
@@ -142,6 +147,7 @@ impl World {
                 let set = self.policy.sets.get_mut(&"s".parse().unwrap()).unwrap();
                 *set = (0..r.below(12)).map(|_| prefix(r, None)).collect();
             }
+            9 => self.lifelines = lifelines(r, &self.guarded),
             _ => {
                 let id = format!("more{}", r.next());
                 rules.push(rule(r, &id));
@@ -155,6 +161,22 @@ impl World {
         let new = rule(r, &name);
         self.policy.groups.get_mut(&id).unwrap().rules.push(new);
     }
+}
+
+fn lifelines(r: &mut Random, guarded: &BTreeSet<Interface>) -> BTreeSet<Lifeline> {
+    let mut lifelines = BTreeSet::new();
+    for bridge in guarded {
+        for _ in 0..r.below(3) {
+            let hosts = (0..r.below(4))
+                .map(|_| if r.percent(70) { v4(1 + r.byte() % 14) } else { v6(1 + r.byte() % 14) });
+            lifelines.insert(Lifeline {
+                bridge: bridge.clone(),
+                hosts: hosts.collect(),
+                mac: mac(r.byte() % 14),
+            });
+        }
+    }
+    lifelines
 }
 
 fn group(id: &str, rules: Vec<Rule>) -> Group {
@@ -307,16 +329,16 @@ impl World {
         }
     }
 
-    pub(crate) fn hop<'a>(&self, host: &'a HostPolicy, way: &Way) -> Hop<'a> {
+    pub(crate) fn hop<'a>(&self, host: &'a HostPolicy, way: &'a Way) -> Hop<'a> {
         let (from, to) = (self.endpoint(host, &way.input), self.endpoint(host, &way.output));
-        Hop { from, to, guarded: self.guarded.iter().any(|b| b.as_str() == way.bridge) }
+        Hop { from, to, bridge: &way.bridge }
     }
 
     /// The hop of a packet: on a network that is not guarded a guest that is about to arrive is known by its MAC when it sends,
     /// by a single address when it receives.
-    pub(crate) fn hop_of<'a>(&self, host: &'a HostPolicy, way: &Way, packet: &Packet) -> Hop<'a> {
+    pub(crate) fn hop_of<'a>(&self, host: &'a HostPolicy, way: &'a Way, packet: &Packet) -> Hop<'a> {
         let mut hop = self.hop(host, way);
-        if hop.guarded {
+        if host.is_guarded(hop.bridge) {
             return hop;
         }
         let find = |is: &dyn Fn(&Port) -> bool| {
@@ -380,6 +402,23 @@ impl World {
             }
         }
         let mut transport = self.transport(r, family);
+        let lines =
+            self.lifelines.iter().filter(|line| line.bridge.as_str() == hop.bridge && line.speaks(family));
+        let lines: Vec<&Lifeline> = lines.collect();
+        if let (false, true) = (lines.is_empty(), r.percent(40)) {
+            let line = r.pick(&lines);
+            let hosts = line.hosts.iter().filter(|host| Family::of(&IpNet::from(**host)) == family);
+            let xapi = r.pick(&hosts.copied().collect::<Vec<_>>());
+            let spoken = r.percent(70).then(|| r.pick(&PORTS));
+            if matches!(hop.from, Endpoint::OtherVif) {
+                source_mac = line.mac;
+                if let Some(port) = spoken {
+                    (destination, transport) = (xapi, Transport::tcp(port, XAPI));
+                }
+            } else if let (Endpoint::OtherVif, Some(port)) = (hop.to, spoken) {
+                (source, transport) = (xapi, Transport::tcp(XAPI, port));
+            }
+        }
         if let (Family::Ipv6, Transport::Icmp { kind: 135..=137, target: wanted, .. }) =
             (family, &mut transport)
         {

@@ -10,7 +10,7 @@ use ruleset::packet::{Arp, Packet, Payload, Transport};
 use ruleset::resolve::HostPolicy;
 use ruleset::verdict::{Connection, Endpoint, Hop, Pass, Passage, Reason, verdict};
 
-use crate::generate::{Random, Way, World};
+use crate::generate::{Random, World};
 use crate::switch::{DOM0, Model, PARENT, parent, switch, tag_of};
 
 /// Packets per policy.
@@ -24,6 +24,7 @@ pub(crate) fn world(r: &mut Random) -> World {
         group.rules.retain(|rule| can(&rule.service));
     }
     world.policy.provider.retain(|provider| can(&provider.rule.service));
+    world.lifelines.clear();
     world
 }
 
@@ -81,9 +82,8 @@ pub(crate) fn case<'a>(
     let tag = tag_of(network);
     let ports = on_network(&switch.ports[&parent()], tag);
     let (from, to) = (r.pick(&ports), r.pick(&ports));
-    let way = Way { bridge: network.to_owned(), input: from.name.clone(), output: to.name.clone() };
     let (from_end, to_end) = (endpoint(world, host, from), endpoint(world, host, to));
-    let hop = Hop { from: from_end, to: to_end, ..world.hop(host, &way) };
+    let hop = Hop { from: from_end, to: to_end, bridge: network };
     // A guest's two interfaces are one port.
     if from.ofport == to.ofport
         || matches!((hop.from, hop.to), (Endpoint::Port(a), Endpoint::Port(b)) if a.vif == b.vif)

@@ -18,12 +18,16 @@ fn icmp6(kind: u8) -> [Match; 2] {
     [Match::Protocol(Protocol::ICMPV6), Match::Icmpv6(Icmp { kind, code: None })]
 }
 
+/// One port.
+pub(super) fn port_range(port: u16) -> Result<PortRange, InvalidId> {
+    PortRange::new(port, port).map_err(|_| InvalidId::new("port", &port.to_string(), "it is 0"))
+}
+
 fn udp(source: u16, destination: u16) -> Result<[Match; 3], InvalidId> {
-    let port = |p| PortRange::new(p, p).map_err(|_| InvalidId::new("port", &p.to_string(), "it is 0"));
     Ok([
         Match::Protocol(Protocol::UDP),
-        Match::SourcePorts(Protocol::UDP, port(source)?),
-        Match::DestinationPorts(Protocol::UDP, port(destination)?),
+        Match::SourcePorts(Protocol::UDP, port_range(source)?),
+        Match::DestinationPorts(Protocol::UDP, port_range(destination)?),
     ])
 }
 
@@ -219,7 +223,7 @@ fn target_test(net: &IpNet) -> Option<String> {
 }
 
 /// §3 egress 2 and ingress 1: what passes without any group.
-fn essentials(direction: Direction, family: Family) -> Result<Vec<Vec<Match>>, InvalidId> {
+pub(super) fn essentials(direction: Direction, family: Family) -> Result<Vec<Vec<Match>>, InvalidId> {
     let mut passes: Vec<Vec<Match>> = Vec::new();
     match (direction, family) {
         (Direction::Egress, Family::Ipv4) => passes.push(udp(68, 67)?.into()),

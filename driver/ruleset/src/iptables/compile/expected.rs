@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::{GroupChains, digest};
-use super::{DEFAULT_VERDICT, Kind, Names, base, local};
+use super::{DEFAULT_VERDICT, Kind, Names, base, lifeline, local};
 use crate::ids::{ChainName, GroupId, InvalidId, Mac};
 use crate::iptables::Chains;
 use crate::iptables::rule::{Match, Rule, Target};
-use crate::model::{Family, Port, PortSecurity};
+use crate::model::{Direction, Family, Port, PortSecurity};
 use crate::resolve::{Expected, HostPolicy};
 
 /// The filtered ports that are about to arrive on networks that are not guarded.
@@ -39,7 +39,8 @@ pub(super) fn write(
     chains: &mut Chains,
 ) -> Result<(), InvalidId> {
     let guarded = host.guarded.iter().map(|b| Rule::new([Match::InBridge(b.clone())], DEFAULT_VERDICT));
-    let mut sources: Vec<Rule> = guarded.collect();
+    let mut sources = lifeline::rules(host, Direction::Egress, family)?;
+    sources.extend(guarded);
     let (mut from, mut to) = (Vec::new(), Vec::new());
     for Expected { port, bridge } in open(host) {
         let name = name(port);

@@ -6,7 +6,7 @@ use crate::iptables::interpret::{Conntrack, Fate, Transit, traverse};
 use crate::iptables::parse_save;
 use crate::model::{Direction, Policy, Protocol, Remote, Service};
 use crate::packet::{Packet, Transport};
-use crate::resolve::Expected;
+use crate::resolve::{Expected, Lifeline};
 
 fn text(ruleset: &Ruleset) -> String {
     let mut out = String::new();
@@ -42,6 +42,23 @@ fn golden_guarded_with_an_open_port() {
     host.attachments[1].port.security = PortSecurity::Off;
     host.guarded.insert("xapi1".parse().unwrap());
     insta::assert_snapshot!(text(&compile(&host, Family::Ipv4, Epoch::seeded(0)).unwrap()));
+}
+
+#[test]
+fn golden_guarded_with_the_drivers_own_vm() {
+    let mut host = host(&fixtures::policy(), 0);
+    host.guarded.extend(["xapi1".parse().unwrap(), "xenbr0".parse().unwrap()]);
+    let hosts = ["192.0.2.7", "192.0.2.8", "2001:db8::7"].map(|address| address.parse().unwrap());
+    let mac = "00:16:3e:00:00:aa".parse().unwrap();
+    host.lifelines.insert(Lifeline { bridge: "xenbr0".parse().unwrap(), mac, hosts: hosts.into() });
+    for family in Family::ALL {
+        let ruleset = compile(&host, family, Epoch::seeded(0)).unwrap();
+        let unknown = |(chain, _): &(&ChainName, &Vec<Rule>)| chain.as_str().starts_with("dwb-unknown-");
+        let rules = ruleset.filter.iter().filter(unknown);
+        let lines: Vec<_> =
+            rules.flat_map(|(c, rules)| rules.iter().map(move |r| format!("{c} {r}"))).collect();
+        insta::assert_snapshot!(format!("lifeline_{family}"), lines.join("\n"));
+    }
 }
 
 #[test]
