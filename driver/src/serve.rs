@@ -19,6 +19,7 @@ mod hook;
 mod hosts;
 mod idle;
 mod metrics;
+mod moving;
 mod notify;
 mod plan;
 mod ports;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xenapi::{CallError, Client, Host, Network, Pif, Ref, Vif, Vm};
 
 /// The records of a pool.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Inventory {
     /// Hosts.
     pub hosts: BTreeMap<Ref<Host>, Host>,

@@ -1,6 +1,6 @@
 //! Guests that somebody has announced to a host: its rules stand there before XAPI says a word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ pub(super) struct Announced {
     /// Rises with every word from outside.
     pub number: u64,
     guests: BTreeMap<Ref<Vm>, Guest>,
+    over: BTreeSet<Ref<Vm>>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +40,12 @@ impl Announced {
     pub(super) fn remove(&mut self, vm: &Ref<Vm>) {
         self.number += 1;
         self.guests.remove(vm);
+        self.over.insert(vm.clone());
+    }
+
+    /// Who was [removed](Self::remove) since this was last asked.
+    pub(super) fn take_over(&mut self) -> BTreeSet<Ref<Vm>> {
+        std::mem::take(&mut self.over)
     }
 
     /// Forgets who has come, who no longer comes, and who has been waited for too long.

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use xenapi::{Host, Ref};
 
 use super::announced::Announced;
+use super::moving::Moving;
 use super::watcher::Seen;
 use crate::desired::{self, Binding, Desired, HostDesired, Problem};
 use crate::intake::own;
@@ -66,14 +67,19 @@ pub(super) async fn plan(
     let mut generations = store.subscribe();
     let mut announcements = announced.subscribe();
     let mut number = 0;
+    let mut moving = Moving::default();
     let mut policy: Option<(u64, Arc<PolicyFile>)> = None;
     if pool.wait_for(|seen| seen.number > 0).await.is_err() {
         return;
     }
     loop {
         let started = Instant::now();
-        let seen = Arc::clone(&pool.borrow_and_update());
+        let mut seen = Arc::clone(&pool.borrow_and_update());
         announced.send_if_modified(|announced| {
+            moving.look(&seen.inventory, &announced.take_over(), started);
+            if let Some(inventory) = moving.held_back(&seen.inventory) {
+                seen = Arc::new(Seen { number: seen.number, inventory, pools: seen.pools.clone() });
+            }
             announced.look(&seen.inventory, started);
             // What is left is used right here.
             false
@@ -88,7 +94,7 @@ pub(super) async fn plan(
             }
         };
         policy = Some((generation, Arc::clone(&file)));
-        let (awaited, end) = (announced.number, announced.end());
+        let (awaited, end) = (announced.number, announced.end().into_iter().chain(moving.end()).min());
         match make(file, Arc::clone(&seen), announced.destinations()).await {
             Ok(Desired { hosts, idle, bindings, problems }) => {
                 number += 1;
