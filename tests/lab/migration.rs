@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::flow::Flow;
 use e2e::frame::ip::{Path, TCP, UDP, flag};
 use e2e::lab::{Backend, Daemon, Guest, Lab, OUTSIDE, ipv4, ipv6, mac, mentions};
-use e2e::probe::check;
+use e2e::probe::{Outcome, check, run};
 use e2e::scenario::{POLICY, pool};
 use e2e::station::Family;
 use e2e::tap::Tap;
@@ -209,7 +209,8 @@ fn start(backend: Backend, guarded: bool) -> Result<Lab> {
     if !guarded {
         return pool(backend).start();
     }
-    let guests = [("web1", "host1", 11), ("db", "host1", DB), ("web2", "host2", 13)];
+    // `db` has the domid of `web1`.
+    let guests = [("db", "host1", DB), ("web2", "host1", 13), ("web1", "host2", 11)];
     let lab = Lab::builder(backend).guarded("lan").policy(POLICY);
     guests.into_iter().fold(lab, |lab, (name, host, n)| lab.guest(Guest::new(name, host, n))).start()
 }
@@ -265,6 +266,33 @@ on_each! {
         Told::ByHooks.migrate(&lab, &daemon, "host2")?;
         assert_nothing_of(&lab, "host1", &old)?;
         unknown_on(&lab, "host1")?;
+        meanwhile.judge()?;
+        enforced(&lab)?;
+    }
+
+    /// XAPI names the new host while it still has the old domid, which is another guest's there: neither is taken for the other.
+    fn whose_domid_is_told_late(backend) {
+        let lab = start(backend, true)?;
+        let (_, web1) = lab.vm("web1")?;
+        ensure!(lab.vm("db")?.1.domid == web1.domid, "the test shows nothing");
+        let daemon = lab.daemon("a")?.start_with(POLICY)?;
+        let meanwhile = Meanwhile::start(&lab)?;
+        daemon.pre_migrate("db", "host2")?;
+        let faults = lab.mock()?.faults();
+        faults.inject(Fault::Migration { action: MigrationFault::LateDomid, times: 1 });
+        let seen = std::thread::scope(|scope| {
+            let migrated = scope.spawn(|| lab.migrate("db", "host2"));
+            let half = daemon.until("the host is named", |_| Ok(lab.vm("db")?.1.resident_on == web1.resident_on));
+            // With this the daemon has heard of it, and written what it makes of it.
+            let heard = half.and_then(|()| Ok(daemon.hook("reboot", "web1")?));
+            let (outside, web1) = (lab.outside(), lab.guest("web1")?);
+            let seen = run(vec![outside.tcp(&web1, 80, Family::V4).passes(), outside.echo(&web1, Family::V6).passes()]);
+            faults.inject(Fault::Clear);
+            migrated.join().map_err(|_| anyhow::anyhow!("the migration panicked"))?.and(heard)?;
+            Ok::<_, anyhow::Error>(seen)
+        })?;
+        ensure!(seen.iter().all(Outcome::ok), "{seen:?}");
+        daemon.settle()?;
         meanwhile.judge()?;
         enforced(&lab)?;
     }

@@ -63,7 +63,7 @@ pub enum Fault {
         #[serde(default = "once")]
         times: u32,
     },
-    /// A migration does not go as it should, when the receiving domain stands and the guest still runs in the first.
+    /// A migration does not go as it should.
     Migration {
         /// What happens.
         action: MigrationFault,
@@ -116,12 +116,14 @@ pub enum PluginFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MigrationFault {
-    /// It goes no further until [`Fault::Clear`], then it does. Both domains exist meanwhile.
+    /// It goes no further until [`Fault::Clear`], then it does. Both domains exist meanwhile; the guest still runs in the first.
     Hold,
     /// The receiving domain is removed; the guest goes on where it was.
     Fail,
     /// The guest is gone with both domains: the VM is halted.
     Lose,
+    /// All goes well, but until [`Fault::Clear`] the record has the new host with the old domid, as it always has for a moment.
+    LateDomid,
 }
 
 /// What an answer to `event.from` may be like. It happens to the next answer that has something to be spoilt.

@@ -12,7 +12,7 @@ use xenapi::{Host, Ref, Vm};
 use crate::intake::inventory::Inventory;
 
 /// By chance the two hosts may have given the same number. Then it does not change, and counts after so long.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where the guests run, as far as that is certain.
 #[derive(Debug, Default)]

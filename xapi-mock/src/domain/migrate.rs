@@ -14,14 +14,23 @@ pub(crate) fn migrate(pool: &Pool, vm: &str, destination: &str) -> Result<(), Ap
     let source = pool.db().get(Class::Vm, vm)?.text("resident_on").to_owned();
     pool.reach(&source)?;
     schedule(pool, vm, destination);
-    let domid = transfer(pool, vm, destination).inspect_err(|_| schedule(pool, vm, NULL_REF))?;
+    let fault = pool.faults.take_migration();
+    let domid = transfer(pool, vm, destination, fault).inspect_err(|_| schedule(pool, vm, NULL_REF))?;
     move_residence(&mut pool.db(), vm, destination);
+    if fault == Some(MigrationFault::LateDomid) {
+        pool.faults.hang();
+    }
     pool.db().update(Class::Vm, vm, |vm| vm.set("domid", Value::Int(domid.into())));
     Ok(())
 }
 
 /// Makes the receiving domain and hands the guest over. The answer is the domain's id.
-fn transfer(pool: &Pool, vm: &str, destination: &str) -> Result<u32, ApiError> {
+fn transfer(
+    pool: &Pool,
+    vm: &str,
+    destination: &str,
+    fault: Option<MigrationFault>,
+) -> Result<u32, ApiError> {
     let name = pool.reach(destination)?;
     let domid = pool.next_domid(destination);
     let (uuid, ports) = {
@@ -33,7 +42,7 @@ fn transfer(pool: &Pool, vm: &str, destination: &str) -> Result<u32, ApiError> {
         (uuid(&db, vm)?, ports?)
     };
     pool.data_plane.receive_domain(&name, &uuid, &ports)?;
-    let handed_over = match pool.faults.take_migration() {
+    let handed_over = match fault {
         Some(MigrationFault::Fail) => Err(broken_off()),
         Some(MigrationFault::Lose) => {
             halt(pool, vm)?;
@@ -43,7 +52,7 @@ fn transfer(pool: &Pool, vm: &str, destination: &str) -> Result<u32, ApiError> {
             pool.faults.hang();
             pool.reach(destination).map(drop)
         }
-        None => Ok(()),
+        None | Some(MigrationFault::LateDomid) => Ok(()),
     };
     let handed_over = handed_over.and_then(|()| Ok(pool.data_plane.hand_over(&uuid)?));
     handed_over.map(|()| domid).inspect_err(|_| {
