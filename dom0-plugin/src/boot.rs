@@ -15,7 +15,7 @@ use drawbridge_wire::{Family, Function};
 
 use crate::authorise::{Plan, authorise, is_our_chain};
 use crate::config::Config;
-use crate::guarded::{Bridges, FAMILIES};
+use crate::guarded::{Bridges, FAMILIES, lifelines};
 use crate::paths::Paths;
 use crate::perform::Performer;
 use crate::{Code, Refusal, Result, audit, bridge_nf, filter, generation, guarded, lock, sanitise, state};
@@ -96,10 +96,22 @@ fn close_chains(bridges: &Bridges, run: &Performer<'_>) -> Result<()> {
         // they were before the boot.
         let leftovers = generation::seen(run.paths)?.is_none();
         for family in FAMILIES {
-            match close(family, bridges, leftovers, run) {
+            let exceptions = lifelines::remembered(run.paths, family, bridges);
+            let some = exceptions.as_deref().unwrap_or_default();
+            let attempt = |exceptions| close(family, &rules(bridges, exceptions), leftovers, run);
+            // What cannot be believed, or is refused, opens nothing.
+            let done = match attempt(some) {
+                Err(refusal) if !some.is_empty() => {
+                    failure = failure.and(Err(refusal));
+                    attempt(&[])
+                }
+                done => done,
+            };
+            match done {
                 Ok(()) => closed.push(family),
                 Err(refusal) => failure = failure.and(Err(refusal)),
             }
+            failure = failure.and_then(|()| exceptions.map(drop));
         }
     }
     bridge_nf::keep_on(run.paths, &closed)?;
@@ -107,7 +119,7 @@ fn close_chains(bridges: &Bridges, run: &Performer<'_>) -> Result<()> {
 }
 
 /// Loads the closed rules of one family, if they are called for.
-fn close(family: Family, bridges: &Bridges, leftovers: bool, run: &Performer<'_>) -> Result<()> {
+fn close(family: Family, rules: &str, leftovers: bool, run: &Performer<'_>) -> Result<()> {
     let Plan::Save(save) = authorise(Function::IptablesSave, family, &[], None)? else {
         return Err(Code::Internal.into());
     };
@@ -120,7 +132,7 @@ fn close(family: Family, bridges: &Bridges, leftovers: bool, run: &Performer<'_>
     if !leftovers && our_chains(&standing.stdout).any(|chain| chain == "dwb-forward") {
         return Ok(());
     }
-    let input = rules(bridges, &standing.stdout).into_bytes();
+    let input = replacing(&standing.stdout, rules).into_bytes();
     let Plan::Restore(restore) = authorise(Function::IptablesRestore, family, &[], Some(input))? else {
         return Err(Code::Internal.into());
     };
@@ -139,24 +151,37 @@ fn our_chains(cut: &str) -> impl Iterator<Item = &str> {
     filter.filter_map(|line| line.strip_prefix(':')?.split(' ').next()).filter(|chain| is_our_chain(chain))
 }
 
-/// Input for `iptables-restore` that puts the closed rules in place of what stands. The chains of the bridges are
-/// the compiler's, so that the driver finds them as it wants them.
-fn rules(bridges: &Bridges, standing: &str) -> String {
-    const CHAINS: [&str; 3] = ["dwb-forward", "dwb-unknown-from", "dwb-unknown-to"];
-    let mut text = String::from("*filter\n");
-    // Writing to a String cannot fail. A declaration empties a chain that is there.
-    for chain in CHAINS {
-        let _ = writeln!(text, ":{chain} - [0:0]");
-    }
+/// The chains of the closed rules.
+const CHAINS: [&str; 3] = ["dwb-forward", "dwb-unknown-from", "dwb-unknown-to"];
+
+/// The closed rules, with exceptions. The chains of the bridges are the compiler's, so that the driver finds them as it wants
+/// them.
+fn rules(bridges: &Bridges, exceptions: &[String]) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
     for interfaces in GUEST_INTERFACES {
         let _ = writeln!(text, "-A dwb-forward -m physdev --physdev-in {interfaces} -j dwb-unknown-from");
         let _ = writeln!(text, "-A dwb-forward -m physdev --physdev-out {interfaces} -j dwb-unknown-to");
     }
     text += "-A dwb-forward -j ACCEPT\n";
+    for rule in exceptions {
+        let _ = writeln!(text, "{rule}");
+    }
     for bridge in bridges {
         let _ = writeln!(text, "-A dwb-unknown-from -i {bridge} -j DROP");
         let _ = writeln!(text, "-A dwb-unknown-to -o {bridge} -j DROP");
     }
+    text
+}
+
+/// Input for `iptables-restore` that puts the closed rules in place of what stands.
+fn replacing(standing: &str, rules: &str) -> String {
+    let mut text = String::from("*filter\n");
+    // A declaration empties a chain that is there.
+    for chain in CHAINS {
+        let _ = writeln!(text, ":{chain} - [0:0]");
+    }
+    text += rules;
     if !filter::jump_stands_first(standing) {
         let _ = writeln!(text, "{}", filter::FORWARD_JUMP);
     }
@@ -180,11 +205,11 @@ mod tests {
 
     #[test]
     fn leftovers_are_emptied() {
-        let bridges = Bridges::from(["xapi1".to_owned()]);
+        let rules = rules(&Bridges::from(["xapi1".to_owned()]), &[]);
         let jump = format!("*filter\n{}\nCOMMIT\n", filter::FORWARD_JUMP);
-        assert!(rules(&bridges, "*filter\nCOMMIT\n*raw\nCOMMIT\n").contains("\n-I FORWARD 1 "));
-        assert!(!rules(&bridges, &jump).contains("-I FORWARD"));
-        let stale = rules(&bridges, "*filter\n:dwb-forward - [0:0]\n:dwb-i-vif1.0 - [0:0]\nCOMMIT\n");
+        assert!(replacing("*filter\nCOMMIT\n*raw\nCOMMIT\n", &rules).contains("\n-I FORWARD 1 "));
+        assert!(!replacing(&jump, &rules).contains("-I FORWARD"));
+        let stale = replacing("*filter\n:dwb-forward - [0:0]\n:dwb-i-vif1.0 - [0:0]\nCOMMIT\n", &rules);
         assert!(stale.ends_with("\n-F dwb-i-vif1.0\nCOMMIT\n"), "{stale}");
         assert!(!stale.contains("-F dwb-forward"), "{stale}");
     }

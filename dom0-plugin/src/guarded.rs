@@ -5,6 +5,7 @@
 //! Flows do not even survive their switch: [`flows`].
 
 pub(crate) mod flows;
+pub(crate) mod lifelines;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -34,19 +35,24 @@ fn standing(cut: &str) -> Bridges {
     cut.lines().filter_map(bridge).collect()
 }
 
-/// Remembers what a cut dump guards. Nothing is written if that is known already.
+/// Remembers what a cut dump guards, and the exceptions. Nothing is written if that is known already.
 ///
 /// # Errors
 /// [`Code::GuardedRecord`]
 pub(crate) fn record(paths: &Paths, family: Family, cut: &str) -> Result<()> {
     let wanted: String = standing(cut).into_iter().map(|bridge| bridge + "\n").collect();
-    let path = paths.guarded(family);
+    keep(paths, &paths.guarded(family), &wanted)?;
+    lifelines::record(paths, family, cut)
+}
+
+/// Replaces a record, if it is to say something new.
+fn keep(paths: &Paths, path: &Path, wanted: &str) -> Result<()> {
     // Whatever is wrong with the old record, a new one mends it.
-    let known = trusted::read(&path).ok().flatten().unwrap_or_default();
+    let known = trusted::read(path).ok().flatten().unwrap_or_default();
     if known == wanted && (path.exists() || wanted.is_empty()) {
         return Ok(());
     }
-    replace(paths, &path, &wanted)
+    replace(paths, path, wanted)
 }
 
 fn replace(paths: &Paths, path: &Path, text: &str) -> Result<()> {

@@ -75,6 +75,14 @@ impl Paths {
         })
     }
 
+    /// The record of what passes on guarded bridges all the same, by the rules of this family.
+    pub(crate) fn lifelines(&self, family: Family) -> PathBuf {
+        self.lasting.join(match family {
+            Family::Ipv4 => "lifelines-ipv4",
+            Family::Ipv6 => "lifelines-ipv6",
+        })
+    }
+
     /// The record of guarded networks, by flows.
     pub(crate) fn guarded_flows(&self) -> PathBuf {
         self.lasting.join("guarded-flows")

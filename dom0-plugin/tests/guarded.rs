@@ -27,9 +27,13 @@ fn stands(dom0: &Dom0, family: &str, rules: &str) {
 
 /// A dom0 on which a write left these bridges guarded, and which has booted since.
 fn booted(bridges: &[&str]) -> Dom0 {
+    booted_with(&bridges.iter().map(|b| format!("-A dwb-unknown-from -i {b} -j DROP\n")).collect::<String>())
+}
+
+/// The same, by all rules of the chains that guard.
+fn booted_with(guards: &str) -> Dom0 {
     let dom0 = Dom0::new();
-    let guards: String = bridges.iter().map(|b| format!("-A dwb-unknown-from -i {b} -j DROP\n")).collect();
-    stands(&dom0, "iptables", &guards);
+    stands(&dom0, "iptables", guards);
     dom0.restore(1, RULES).reply();
     fs::remove_dir_all(&dom0.paths.state).unwrap();
     fs::remove_file(dom0.dir.join("started")).unwrap();
@@ -161,6 +165,69 @@ fn a_boot_closes_what_was_guarded() {
     let (look, chains) = started.split_first().unwrap();
     assert!(look.starts_with("ovs-vsctl --format=csv "), "{look}");
     assert_eq!(chains, [runs("iptables"), runs("ip6tables")].concat());
+}
+
+const LIFELINE: &str = "-A dwb-unknown-from -d 192.0.2.7/32 -i xapi1 -p tcp -m mac --mac-source 00:16:3E:00:00:AA \
+    -m tcp --dport 443 -j RETURN\n-A dwb-unknown-to -s 192.0.2.7/32 -o xapi1 -p tcp -m tcp --sport 443 \
+    -m conntrack --ctstate ESTABLISHED --ctdir REPLY -j RETURN\n";
+
+const CLOSED: &str = "-A dwb-unknown-from -i xapi1 -j DROP\n-A dwb-unknown-to -o xapi1 -j DROP\n";
+
+/// A single host whose driver is a guest of its own: nobody could ever mend it.
+#[test]
+fn the_driver_reaches_xapi_after_a_boot() {
+    let dom0 = booted_with(&format!("{LIFELINE}{CLOSED}"));
+    assert_eq!(dom0.read("lib/drawbridge/lifelines-ipv4"), LIFELINE);
+    assert_eq!(boot(&dom0.paths).unwrap(), names(&["xapi1"]));
+    assert!(dom0.read("iptables").contains(&format!("{LIFELINE}{CLOSED}")), "{}", dom0.read("iptables"));
+    assert!(dom0.read("ip6tables").contains(&format!("-A dwb-forward -j ACCEPT\n{CLOSED}")));
+    assert_eq!(dom0.read("lib/drawbridge/lifelines-ipv4"), LIFELINE, "a second boot finds it");
+    assert!(!dom0.dir.join("lib/drawbridge/lifelines-ipv6").exists());
+}
+
+/// Records of before there were lifelines guard as they did.
+#[test]
+fn a_lifeline_that_is_not_understood_is_none() {
+    let exceptions = |record: Option<&str>| {
+        let dom0 = booted_with(&format!("{LIFELINE}{CLOSED}"));
+        match record {
+            Some(text) => dom0.write("lib/drawbridge/lifelines-ipv4", text),
+            None => fs::remove_file(dom0.dir.join("lib/drawbridge/lifelines-ipv4")).unwrap(),
+        }
+        let told = boot(&dom0.paths).map_err(|refusal| refusal.code.as_str()).err();
+        let loaded = dom0.read("iptables");
+        assert!(loaded.contains(CLOSED) && dom0.read("ip6tables").contains(CLOSED), "{loaded}");
+        (told, loaded.contains("-j RETURN"))
+    };
+    assert_eq!(exceptions(None), (None, false));
+    // Another bridge's, which is not guarded any more.
+    assert_eq!(exceptions(Some("-A dwb-unknown-to -o xapi7 -j RETURN\n")), (None, false));
+    for wrong in [
+        "-A dwb-unknown-from -j RETURN\n",
+        "-A dwb-unknown-from -i xapi1 -j ACCEPT\n",
+        "-A dwb-unknown-from -i xapi1 -m owner -j RETURN\n",
+        "-A FORWARD -i xapi1 -j RETURN\n",
+        "COMMIT\n*filter\n",
+        "xapi1\n",
+        "\n",
+    ] {
+        for text in [wrong.to_owned(), format!("{LIFELINE}{wrong}")] {
+            assert_eq!(exceptions(Some(&text)), (Some("DRAWBRIDGE_GUARDED_RECORD"), false), "{text}");
+        }
+    }
+}
+
+/// As on a kernel that lacks a match.
+#[test]
+fn a_lifeline_that_iptables_refuses_opens_nothing() {
+    let dom0 = booted_with(&format!("{LIFELINE}{CLOSED}"));
+    let dir = dom0.dir.display();
+    dom0.fake(
+        "iptables-restore",
+        &format!("cat >{dir}/tried; grep -q RETURN {dir}/tried && exit 1; cp {dir}/tried {dir}/iptables"),
+    );
+    assert_eq!(boot(&dom0.paths).unwrap_err().code.as_str(), "DRAWBRIDGE_PROGRAM_FAILED");
+    assert!(dom0.read("iptables").contains(CLOSED));
 }
 
 /// The driver has been here since the boot: nothing of what it decided is undone.
