@@ -1,10 +1,13 @@
 //! `drawbridge serve` over a pool that lives, and that breaks.
 
+mod callers;
+mod commands;
 mod editor;
 mod faults;
 mod hooks;
 mod hosts;
 mod life;
 mod service;
+mod standing;
 mod start;
 mod storage;

@@ -23,7 +23,7 @@ use xenapi::Client;
 
 pub use builder::{Backend, Builder, Guest};
 pub use daemon::{Daemon, DaemonBuilder};
-pub use driver::Run;
+pub use driver::{Run, program};
 pub use rules::mentions;
 pub use xapi_mock::dataplane::{Iptables, NetworkBackend};
 

@@ -94,3 +94,19 @@ async fn over_the_network_with_a_token() {
     drawbridge(&words(&format!("--api {url} --ca-file {empty} --token-file {token} group list")))
         .says(2, "there is no certificate in it");
 }
+
+/// What packages ship: completions for each shell, a manual page for each command.
+#[test]
+fn completions_and_manual_pages() {
+    for (shell, word) in
+        [("bash", "complete -F"), ("zsh", "#compdef drawbridge"), ("fish", "complete -c drawbridge")]
+    {
+        let script = drawbridge(&words(&format!("completions {shell}"))).success();
+        assert!(script.stdout.contains(word) && script.stdout.contains("provider-rule"), "{shell}");
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    drawbridge(&words(&format!("man {}", folder.path().display()))).success();
+    let page = std::fs::read_to_string(folder.path().join("drawbridge-port-list.1")).expect("a page");
+    assert!(page.contains("quarantined"), "{page}");
+    drawbridge(&words("man /nonexistent")).says(2, "cannot write manual pages");
+}

@@ -13,7 +13,7 @@ use api::{ApiClient, ClientError};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Lab;
+use super::{Lab, Run};
 use start::document;
 
 pub use start::DaemonBuilder;
@@ -103,6 +103,16 @@ impl Daemon<'_> {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.builder.socket()
+    }
+
+    /// `drawbridge` with these arguments, as a client of this daemon.
+    ///
+    /// # Errors
+    /// It could not be started. How it ended is the caller's to judge.
+    pub fn drawbridge(&self, args: &[&str]) -> Result<Run> {
+        let socket = self.socket();
+        let socket = socket.to_str().context("the temporary folder's name is not UTF-8")?;
+        self.lab.drawbridge(&[&["--api", socket], args].concat())
     }
 
     /// Its API.

@@ -1,6 +1,6 @@
 //! The `drawbridge` program, run as its user runs it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -83,6 +83,14 @@ impl Run {
     }
 }
 
+/// The program.
+///
+/// # Errors
+/// It is not built.
+pub fn program() -> Result<PathBuf> {
+    built("drawbridge")
+}
+
 impl Lab {
     /// Writes everything the program reads but the policy.
     pub(super) fn configure(&self) -> Result<()> {
@@ -132,19 +140,19 @@ impl Lab {
 
     /// The program's configuration file.
     #[must_use]
-    pub fn config_path(&self) -> std::path::PathBuf {
+    pub fn config_path(&self) -> PathBuf {
         self.scratch.path(CONFIG)
     }
 
     /// The key that the hosts' dom0 know.
     #[must_use]
-    pub fn private_key(&self) -> std::path::PathBuf {
+    pub fn private_key(&self) -> PathBuf {
         self.scratch.path(PRIVATE_KEY)
     }
 
     /// A path of this name in the Lab's private folder.
     #[must_use]
-    pub fn scratch_path(&self, name: &str) -> std::path::PathBuf {
+    pub fn scratch_path(&self, name: &str) -> PathBuf {
         self.scratch.path(name)
     }
 

@@ -26,6 +26,7 @@ pub struct DaemonBuilder<'lab> {
     deadline: u32,
     longest_pause: u32,
     call_timeout: u32,
+    api: String,
     environment: BTreeMap<String, String>,
 }
 
@@ -47,6 +48,7 @@ impl Lab {
             deadline: 20,
             longest_pause: 2,
             call_timeout: 10,
+            api: String::new(),
             environment: BTreeMap::new(),
         })
     }
@@ -94,6 +96,13 @@ impl<'lab> DaemonBuilder<'lab> {
     #[must_use]
     pub fn store_in(mut self, path: PathBuf) -> Self {
         self.store = path;
+        self
+    }
+
+    /// With these further lines of `[api]`.
+    #[must_use]
+    pub fn api(mut self, lines: &str) -> Self {
+        lines.clone_into(&mut self.api);
         self
     }
 
@@ -164,13 +173,13 @@ impl<'lab> DaemonBuilder<'lab> {
     }
 
     fn config(&self) -> Result<String> {
-        let Self { url, look_after, deadline, longest_pause, call_timeout, .. } = self;
+        let Self { url, look_after, deadline, longest_pause, call_timeout, api, .. } = self;
         let (password, key) = (self.lab.scratch.path(PASSWORD_FILE), self.lab.scratch.path(PRIVATE_KEY));
         let store = format!("sqlite:{}", self.store.display());
         Ok(format!(
             "[xapi]\nurl = {url:?}\nusername = {USER:?}\npassword_file = {password:?}\n\
              fingerprints = {:?}\nconnect_timeout = 5\ncall_timeout = {call_timeout}\n\n\
-             [dom0]\nkey_file = {key:?}\n\n[store]\nurl = {store:?}\n\n[api]\nsocket = {:?}\n\n\
+             [dom0]\nkey_file = {key:?}\n\n[store]\nurl = {store:?}\n\n[api]\nsocket = {:?}\n{api}\n\
              [reconcile]\nlook_after = {look_after}\ndeadline = {deadline}\nlongest_pause = {longest_pause}\n",
             self.lab.fingerprints()?,
             self.socket(),
