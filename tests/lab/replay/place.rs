@@ -131,9 +131,8 @@ impl<'a> Site<'a> {
                 let here = if place.host == Some(host) { self.endpoint(place) } else { None };
                 here.unwrap_or(Endpoint::Elsewhere)
             };
-            let guarded =
-                policy.guarded.iter().any(|bridge| bridge.as_str() == format!("xenbr{}", from.network));
-            let hop = Hop { from: end(from), to: end(to), guarded };
+            let bridge = if from.network == GUARDED { "xenbr1" } else { "xenbr0" };
+            let hop = Hop { from: end(from), to: end(to), bridge };
             let passage = verdict(policy, &hop, packet, tracked(host));
             steps.push(Step { host, passage });
             if !passage.passes() {
