@@ -40,7 +40,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::announced::Announced;
-use self::claim::Claim;
+use self::claim::{Claim, Claiming};
 use self::duty::{Duty, Standby};
 use self::hosts::Hosts;
 use self::plan::{Plan, Trouble};
@@ -193,12 +193,19 @@ fn assemble(
         generation: 0,
     };
     let (client, workers, given) = (pool.client.clone(), Arc::clone(&hosts), plans.clone());
-    let claim =
-        claim::claim(client.clone(), store.clone(), own, seen.clone(), insists, tell_duty, stopping.clone());
+    let claiming = Claiming {
+        client: client.clone(),
+        store: store.clone(),
+        pool: seen.clone(),
+        plans: hosts.plans(),
+        insisted: insists,
+        duties: tell_duty,
+        stopping: stopping.clone(),
+    };
     let parts: Vec<Part> = vec![
         ("watching the pool", Box::pin(watching)),
         ("planning", Box::pin(plan::plan(store.clone(), seen, announced.clone(), tell_plan, tell_trouble))),
-        (CLAIM, Box::pin(claim)),
+        (CLAIM, Box::pin(claim::claim(claiming, own))),
         ("locking idle VIFs", Box::pin(idle::lock(client, plans.clone(), duty.clone()))),
         ("giving hosts their tasks", Box::pin(async move { workers.carry_out(given).await })),
     ];

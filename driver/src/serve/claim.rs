@@ -15,6 +15,7 @@ use tokio::time::{Instant, interval_at};
 use xenapi::Pool;
 
 use super::duty::{Duty, Standby};
+use super::plan::Plan;
 use super::watcher::Seen;
 use crate::report::chain;
 
@@ -90,16 +91,21 @@ fn duty(found: Option<&Claim>, own: &Claim, is_adopted: bool, insisted: bool, cl
     Duty::Active
 }
 
+/// What the claim is decided from, and who is told.
+pub(super) struct Claiming {
+    pub client: xenapi::Client,
+    pub store: Store,
+    pub pool: watch::Receiver<Arc<Seen>>,
+    /// Those that the hosts' workers have their shares of.
+    pub plans: watch::Receiver<Option<Arc<Plan>>>,
+    pub insisted: watch::Receiver<bool>,
+    pub duties: watch::Sender<Duty>,
+    pub stopping: watch::Receiver<bool>,
+}
+
 /// Decides what this driver's duty is, and keeps the pool's record true, until the driver stops.
-pub(super) async fn claim(
-    client: xenapi::Client,
-    store: Store,
-    mut own: Claim,
-    mut pool: watch::Receiver<Arc<Seen>>,
-    mut insisted: watch::Receiver<bool>,
-    duties: watch::Sender<Duty>,
-    mut stopping: watch::Receiver<bool>,
-) {
+pub(super) async fn claim(given: Claiming, mut own: Claim) {
+    let Claiming { client, store, mut pool, mut plans, mut insisted, duties, mut stopping } = given;
     tokio::select! {
         seen = pool.wait_for(|seen| seen.number > 0) => if seen.is_err() { return },
         // An error means that the daemon is gone.
@@ -108,6 +114,8 @@ pub(super) async fn claim(
     let mut generations = store.subscribe();
     let mut renew = interval_at(Instant::now() + RENEW, RENEW);
     let (mut claimed, mut is_due) = (false, true);
+    // The store's generation when it was first known to count.
+    let mut counts = None;
     loop {
         own.generation = *generations.borrow_and_update();
         let seen = Arc::clone(&pool.borrow_and_update());
@@ -117,8 +125,11 @@ pub(super) async fn claim(
             // Whoever comes takes over. Not by the clock: it may have gone back.
             own.turn = found.turn.saturating_add(1);
         }
-        let mut new =
-            duty(found.as_ref(), &own, store.state().adopted(), *insisted.borrow_and_update(), claimed);
+        let state = store.state();
+        let mut new = duty(found.as_ref(), &own, state.adopted(), *insisted.borrow_and_update(), claimed);
+        if new.is_active() {
+            counts.get_or_insert_with(|| state.generation());
+        }
         if new.is_active() && is_due && found.as_ref() != Some(&own) {
             match client.set_pool_other_config(reference, KEY, &own.to_string()).await {
                 Ok(()) => claimed = true,
@@ -128,10 +139,13 @@ pub(super) async fn claim(
                 ),
             }
         }
-        if new.is_active() && !claimed {
-            // Before it is known to the others, nothing is written.
+        let planned = plans.borrow_and_update().as_ref().map(|plan| plan.generation);
+        if new.is_active() && (!claimed || planned < counts) {
+            // Before it is known to the others nothing is written; nor is the last plan of a store that did not count, which may
+            // be an empty one's.
             new = Duty::Standby(Standby::Starting);
         }
+        let is_active = new.is_active();
         let is_over = *stopping.borrow();
         tell(&duties, new);
         if is_over {
@@ -142,6 +156,7 @@ pub(super) async fn claim(
             // The last word: whoever comes next with an older store is to know.
             _ = stopping.wait_for(|stop| *stop) => is_due = true,
             changed = pool.changed() => if changed.is_err() { return },
+            changed = plans.changed(), if !is_active => if changed.is_err() { return },
             changed = insisted.changed() => if changed.is_err() { return },
             changed = generations.changed(), if !claimed => if changed.is_err() { return },
             _ = renew.tick() => is_due = true,

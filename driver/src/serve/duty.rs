@@ -14,7 +14,7 @@ pub(super) enum Duty {
 /// Why a driver does not write. What stands in the hosts stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standby {
-    /// It has not yet read the pool.
+    /// It has not yet read the pool, or planned what the store holds.
     Starting,
     /// The store was never adopted: it may be empty because it is new, or because the real one is lost.
     NotAdopted,
@@ -43,7 +43,7 @@ impl Duty {
 impl fmt::Display for Standby {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Starting => f.write_str("the pool has not been read yet"),
+            Self::Starting => f.write_str("the pool has not been read yet, or there is no plan yet of what the store holds"),
             Self::NotAdopted => f.write_str(
                 "the store is new: fill it, look at `drawbridge plan`, then say `drawbridge adopt`; until then no host is written",
             ),
