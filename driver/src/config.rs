@@ -72,7 +72,8 @@ pub struct Reconcile {
     pub look_after: NonZeroU64,
     /// A host has to be done within so many seconds.
     pub deadline: NonZeroU64,
-    /// Longest pause, in seconds, before a host that fails is tried again.
+    /// Longest pause, in seconds, before a host that fails is tried again: whatever was broken, and for how long, the host is as
+    /// it should be soon after it is whole again, though nobody says that it is.
     pub longest_pause: NonZeroU64,
     /// So many hosts are worked on at a time.
     pub hosts_at_a_time: u16,
@@ -89,7 +90,7 @@ impl Default for Reconcile {
         Self {
             look_after: seconds(30),
             deadline: seconds(120),
-            longest_pause: seconds(60),
+            longest_pause: seconds(5),
             hosts_at_a_time: 16,
         }
     }
