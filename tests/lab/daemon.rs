@@ -11,3 +11,6 @@ mod service;
 mod standing;
 mod start;
 mod storage;
+
+pub(crate) use editor::{any_below, some_time};
+pub(crate) use faults::ROUNDS;

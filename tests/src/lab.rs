@@ -6,6 +6,7 @@
 //! `outside`, a machine that is no guest of the pool, is 200. All of it ends with the [`Lab`].
 
 mod builder;
+pub mod clock;
 mod daemon;
 mod driver;
 mod lifecycle;

@@ -9,6 +9,7 @@ pub mod flow;
 pub mod frame;
 pub mod fuzz;
 pub mod lab;
+pub mod postgres;
 pub mod probe;
 pub mod process;
 pub mod scenario;

@@ -19,12 +19,12 @@ use e2e::scenario::POLICY;
 const PORTS: std::ops::Range<u16> = 6000..6040;
 
 /// A number below `end`, another one each time.
-pub(super) fn any_below(end: u64) -> u64 {
+pub(crate) fn any_below(end: u64) -> u64 {
     RandomState::new().hash_one(0_u8) % end
 }
 
 /// Some moment of the next while.
-pub(super) fn some_time(at_most: Duration) {
+pub(crate) fn some_time(at_most: Duration) {
     let millis = u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX);
     std::thread::sleep(Duration::from_millis(any_below(millis.max(1))));
 }
@@ -36,6 +36,8 @@ pub(super) struct Ledger {
     there: BTreeSet<u16>,
     /// Ports of rules whose last edit had no answer.
     unknown: BTreeSet<u16>,
+    /// Ports of those whose last edit was answered by the store's not knowing, and whether the rule is there if it was done.
+    pub in_doubt: Vec<(u16, bool)>,
     /// Edits that were acknowledged.
     pub acknowledged: usize,
     /// Edits that were refused because the store could not save.
@@ -99,7 +101,10 @@ async fn edit(socket: PathBuf, mut ledger: Ledger, over: &AtomicBool) -> Result<
             }
             Err(ClientError::Problem(problem)) => match problem.code {
                 Code::StoreUnavailable | Code::Busy | Code::ShuttingDown => ledger.refused += 1,
-                Code::OutcomeUnknown => drop(ledger.unknown.insert(port)),
+                Code::OutcomeUnknown => {
+                    ledger.unknown.insert(port);
+                    ledger.in_doubt.push((port, !is_there));
+                }
                 _ => bail!("port {port}, there: {is_there}: {problem}"),
             },
             Err(ClientError::Unreachable { .. } | ClientError::Answer(_)) => {

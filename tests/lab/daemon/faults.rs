@@ -1,9 +1,10 @@
-//! What breaks while somebody edits and guests talk. Afterwards every kernel holds what the store says, no acknowledged edit
-//! is lost, no refused packet has passed, and no connection that is allowed was cut.
+//! What breaks while somebody edits and guests talk. Within 10 s of the end of it every kernel holds what the store says; no
+//! acknowledged edit is lost, no refused packet has passed, and no connection that is allowed was cut.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use api::{ClientError, Code};
 use e2e::lab::{Backend, Daemon, Iptables, Lab};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
@@ -14,29 +15,40 @@ use super::editor::{Editor, any_below, policy_of, some_time};
 use crate::on_bridge_and_ovs;
 
 /// How often each thing breaks.
-pub(super) const ROUNDS: usize = if cfg!(feature = "soak") { 50 } else { 3 };
+pub(crate) const ROUNDS: usize = if cfg!(feature = "soak") { 50 } else { 3 };
 /// An hour in the plugin's numbers of writers: nanoseconds.
 const HOUR: u64 = 3_600_000_000_000;
 /// A fault comes at some moment of so long.
 pub(super) const SOMETIME: Duration = Duration::from_millis(400);
 
-/// Lets something break again and again.
+/// Lets something break again and again, under a daemon that is no more patient than it is by default.
 fn weather(backend: Backend, fault: impl Fn(&Lab, &mut Daemon<'_>) -> Result<()>) -> Result<()> {
-    let lab = pool(backend).start()?;
-    let mut daemon = lab.daemon("a")?.start_with(POLICY)?;
-    let traffic = Traffic::start(&lab)?;
-    let mut acknowledged = 0;
-    for _ in 0..ROUNDS {
+    weather_in(&pool(backend).start()?, ROUNDS, fault)
+}
+
+/// The same in a pool of the caller's, so many times.
+#[expect(clippy::print_stdout, reason = "how long it took is what a soak is read for")]
+pub(super) fn weather_in(
+    lab: &Lab,
+    rounds: usize,
+    fault: impl Fn(&Lab, &mut Daemon<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut daemon = lab.daemon("a")?.as_shipped().start_with(POLICY)?;
+    let traffic = Traffic::start(lab)?;
+    let (mut acknowledged, mut slowest) = (0, Duration::ZERO);
+    for _ in 0..rounds {
         let editor = Editor::start(&daemon)?;
         some_time(SOMETIME);
-        fault(&lab, &mut daemon)?;
+        fault(lab, &mut daemon)?;
+        let whole = Instant::now();
         some_time(SOMETIME);
         acknowledged += editor.end(&daemon)?.acknowledged;
         lab.set_policy(&policy_of(&daemon)?)?;
-        daemon.settle()?;
+        slowest = slowest.max(daemon.settle_since(whole)?);
     }
-    ensure!(acknowledged > ROUNDS, "{acknowledged} edits in {ROUNDS} rounds: the test shows nothing");
-    check(expectations(&lab)?);
+    println!("{rounds} rounds, {acknowledged} edits; the slowest was over after {slowest:?}");
+    ensure!(acknowledged > rounds, "{acknowledged} edits in {rounds} rounds: the test shows nothing");
+    check(expectations(lab)?);
     traffic.judge_connections()
 }
 
@@ -47,6 +59,18 @@ fn for_a_while(lab: &Lab, host: &str, state: HostState) -> Result<()> {
     some_time(Duration::from_secs(3));
     faults.inject(Fault::Host { host: host.to_owned(), state: HostState::Online });
     Ok(())
+}
+
+/// Edits are taken, hooks are told that XAPI is out of reach, and whoever asks whether all is well, too.
+fn without_xapi(daemon: &Daemon<'_>) -> Result<()> {
+    let answer = daemon.hook("host-init", "host2");
+    let Err(ClientError::Problem(problem)) = answer else { bail!("a hook succeeded: {answer:?}") };
+    ensure!(problem.code == Code::XapiUnavailable, "{problem:?}");
+    let trouble = daemon.trouble();
+    ensure!(trouble.contains("XAPI cannot be asked"), "readyz says {trouble:?}");
+    let generation = || -> Result<u64> { Ok(daemon.call(daemon.api().status())?.generation) };
+    let before = generation()?;
+    daemon.until("an edit is taken", |_| Ok(generation()? > before))
 }
 
 on_bridge_and_ovs! {
@@ -82,6 +106,27 @@ on_bridge_and_ovs! {
         })?;
     }
 
+    /// XAPI forgets all sessions. Nobody says so, and connections last.
+    fn sessions_end(backend) {
+        weather(backend, |lab, _| {
+            for _ in 0..3 {
+                lab.mock()?.faults().inject(Fault::DropSessions);
+                some_time(SOMETIME);
+            }
+            Ok(())
+        })?;
+    }
+
+    /// The master's XAPI ends, is away for a while, and comes back with neither sessions nor memory.
+    fn xapi_restarts(backend) {
+        weather(backend, |lab, _| {
+            lab.mock()?.restart_toolstack("host1")?;
+            for_a_while(lab, "host1", HostState::Unreachable)?;
+            lab.mock()?.restart_toolstack("host1")?;
+            Ok(())
+        })?;
+    }
+
     fn toolstack_restarts(backend) {
         weather(backend, |lab, _| {
             for host in ["host1", "host2", "host1"] {
@@ -92,9 +137,17 @@ on_bridge_and_ovs! {
         })?;
     }
 
-    /// The network between the driver and XAPI is cut.
+    /// The network between the driver and XAPI is cut: packets vanish, or are refused.
     fn xapi_out_of_reach(backend) {
-        weather(backend, |lab, _| for_a_while(lab, "host1", HostState::Silent))?;
+        weather(backend, |lab, daemon| {
+            let state = [HostState::Silent, HostState::Unreachable][usize::from(any_below(2) == 1)];
+            let faults = lab.mock()?.faults();
+            faults.inject(Fault::Host { host: "host1".to_owned(), state });
+            let told = without_xapi(daemon).with_context(|| format!("{state:?}"));
+            some_time(Duration::from_secs(2));
+            faults.inject(Fault::Host { host: "host1".to_owned(), state: HostState::Online });
+            told
+        })?;
     }
 
     /// The network between XAPI and a host is cut; or the host's XAPI is gone and the master does not know, or does.
@@ -127,7 +180,7 @@ on_bridge_and_ovs! {
     }
 
     /// dom0 has seen a writer whose clock was ahead: ours gives higher numbers from then on, and so does one started anew.
-    fn clocks_jump(backend) {
+    fn numbers_jump(backend) {
         weather(backend, |lab, daemon| {
             for host in ["host1", "host2"] {
                 let seen = lab.host(host)?.read("/run/drawbridge/generation")?;
@@ -142,13 +195,43 @@ on_bridge_and_ovs! {
     }
 }
 
-/// Another program of dom0's holds the xtables lock, longer than a plugin waits for it.
-#[test]
-fn the_xtables_lock_is_held() -> Result<()> {
-    let held = if cfg!(feature = "soak") { "20" } else { "6" };
-    weather(Iptables::Legacy.into(), |lab, _| {
+on_bridge_and_ovs! {
+    /// The clocks of driver and dom0 are further apart than dom0 lets pass: it refuses every call, and both who waits and who
+    /// asks how the host is are told by how much.
+    fn clocks_differ(backend) {
+        let lab = pool(backend).start()?;
+        for host in ["host1", "host2"] {
+            lab.loosen_clock(host)?;
+        }
+        weather_in(&lab, ROUNDS, |lab, daemon| {
+            let host = ["host1", "host2"][usize::from(any_below(2) == 1)];
+            let off = i64::try_from(125 + any_below(4000))? * [1, -1][usize::from(any_below(2) == 1)];
+            lab.set_clock_off(host, off)?;
+            let told = refused_by_clock(daemon, host, off);
+            some_time(SOMETIME);
+            lab.set_clock_off(host, 0)?;
+            told
+        })?;
+    }
+}
+
+fn refused_by_clock(daemon: &Daemon<'_>, host: &str, off: i64) -> Result<()> {
+    let answer = daemon.hook("host-init", host);
+    let Err(ClientError::Problem(problem)) = answer else { bail!("a hook succeeded: {answer:?}") };
+    ensure!(problem.code == Code::NotEnforced, "{problem:?}");
+    let said = daemon.host(host)?.last_error.unwrap_or_default();
+    // A call may take until the next second.
+    let names = |off: i64| said.contains(&format!("{off}"));
+    ensure!(said.contains("CLOCK_SKEW") && (names(off) || names(off - 1)), "{off}: {said}");
+    Ok(())
+}
+
+/// Another program of dom0's holds the xtables lock for so many seconds.
+fn the_xtables_lock_is_held(seconds: &str, rounds: usize) -> Result<()> {
+    let lab = pool(Iptables::Legacy).start()?;
+    weather_in(&lab, rounds, |lab, _| {
         let host = lab.host("host1")?;
-        let holder = host.spawn("flock", &["/run/xtables.lock", "sleep", held])?;
+        let holder = host.spawn("flock", &["/run/xtables.lock", "sleep", seconds])?;
         let free = || host.command("flock", &["--nonblock", "/run/xtables.lock", "true"], b"");
         while free()?.status.success() {
             std::thread::sleep(Duration::from_millis(5));
@@ -159,4 +242,16 @@ fn the_xtables_lock_is_held() -> Result<()> {
         drop(holder);
         Ok(())
     })
+}
+
+/// Now and then it is free in time, now and then not.
+#[test]
+fn the_xtables_lock_is_held_for_a_moment() -> Result<()> {
+    the_xtables_lock_is_held("6", ROUNDS)
+}
+
+/// Longer than any plugin waits for it.
+#[test]
+fn the_xtables_lock_is_held_for_long() -> Result<()> {
+    the_xtables_lock_is_held("20", if cfg!(feature = "soak") { ROUNDS } else { 1 })
 }

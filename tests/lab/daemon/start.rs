@@ -1,6 +1,7 @@
 //! Which store counts, and which driver: a daemon that comes late, with an old store, with an empty one, beside another.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use e2e::lab::{Daemon, Lab};
@@ -8,9 +9,10 @@ use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use e2e::station::Family;
 use e2e::traffic::Traffic;
+use nix::sys::signal::Signal;
 use xenapi::LockingMode;
 
-use super::editor::some_time;
+use super::editor::{Editor, policy_of, some_time};
 use super::faults::{ROUNDS, SOMETIME};
 use crate::{on_bridge_and_ovs, on_each};
 
@@ -77,6 +79,22 @@ on_each! {
 }
 
 on_bridge_and_ovs! {
+    /// A store is filled and said to count in one breath: what is written is what it holds then, not what it held before, which
+    /// was nothing.
+    fn filled_and_adopted_at_once(backend) {
+        let lab = pool(backend).start()?;
+        let mut first = lab.daemon("a")?.start_with(POLICY)?;
+        let traffic = Traffic::start(&lab)?;
+        for name in ["b", "c", "d"] {
+            first.kill()?;
+            first = lab.daemon(name)?.start()?;
+            first.set_policy(POLICY)?;
+            first.adopt()?;
+            first.settle()?;
+        }
+        traffic.judge_connections()?;
+    }
+
     /// A new store is empty: nothing is taken from the hosts until somebody says that it counts.
     fn with_an_empty_store(backend) {
         let lab = pool(backend).start()?;
@@ -152,6 +170,39 @@ on_bridge_and_ovs! {
             first.settle()?;
             check(expectations(&lab)?);
         }
+        traffic.judge_connections()?;
+    }
+
+    /// A driver sleeps, as its VM does when it is paused, in the middle of its work. Another takes the pool over. Whatever the
+    /// first one thinks when it wakes, what it holds does not come back.
+    fn one_that_slept(backend) {
+        let lab = pool(backend).start()?;
+        let mut first = lab.daemon("first")?.as_shipped().start_with(POLICY)?;
+        let traffic = Traffic::start(&lab)?;
+        for _ in 0..ROUNDS {
+            let editor = Editor::start(&first)?;
+            some_time(SOMETIME);
+            first.signal(Signal::SIGSTOP)?;
+            let mut second = lab.daemon("second")?.as_shipped().start()?;
+            second.set_policy(&format!("{POLICY}{}", include_str!("../policy/web3.toml")))?;
+            second.adopt()?;
+            second.settle()?;
+            some_time(SOMETIME);
+            first.signal(Signal::SIGCONT)?;
+            let whole = Instant::now();
+            some_time(SOMETIME);
+            editor.end(&first)?;
+            stands_by(&first, "has taken this pool over")?;
+            second.settle_since(whole)?;
+            second.kill()?;
+            first.kill()?;
+            first.start()?;
+            stands_by(&first, "bring the newer store back")?;
+            lab.set_policy(&policy_of(&first)?)?;
+            first.adopt()?;
+            first.settle()?;
+        }
+        check(expectations(&lab)?);
         traffic.judge_connections()?;
     }
 }

@@ -2,15 +2,17 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use e2e::lab::Backend;
+use e2e::postgres::Postgres;
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use e2e::traffic::Traffic;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::editor::{Editor, policy_of, some_time};
+use super::editor::{Editor, extra_ports, policy_of, some_time};
 use super::faults::{ROUNDS, SOMETIME};
 use crate::on_bridge_and_ovs;
 
@@ -33,7 +35,7 @@ on_bridge_and_ovs! {
     /// Killed while it compares, uploads or waits for dom0: nothing half stands, and the next one finishes.
     fn killed_while_uploading(backend) {
         let lab = pool(backend).start()?;
-        let mut daemon = lab.daemon("a")?.deadline(60).call_timeout(60).start_with(POLICY)?;
+        let mut daemon = lab.daemon("a")?.as_shipped().start_with(POLICY)?;
         let traffic = Traffic::start(&lab)?;
         let big = big()?;
         daemon.set_policy(&big)?;
@@ -44,7 +46,7 @@ on_bridge_and_ovs! {
             some_time(Duration::from_secs(2));
             daemon.kill()?;
             daemon.start()?;
-            daemon.settle()?;
+            daemon.settle_since(Instant::now())?;
         }
         daemon.set_policy(POLICY)?;
         daemon.settle()?;
@@ -57,7 +59,7 @@ on_bridge_and_ovs! {
     fn disk_full(backend) {
         let lab = pool(backend).start()?;
         let small = Small::new(lab.scratch_path("small"))?;
-        let daemon = lab.daemon("a")?.store_in(small.0.join("store.db")).start_with(POLICY)?;
+        let daemon = lab.daemon("a")?.as_shipped().store_in(small.0.join("store.db")).start_with(POLICY)?;
         let traffic = Traffic::start(&lab)?;
         for _ in 0..ROUNDS {
             let generation = || -> Result<u64> { Ok(daemon.call(daemon.api().status())?.generation) };
@@ -75,16 +77,58 @@ on_bridge_and_ovs! {
             daemon.hook("reboot", "web2")?;
             some_time(SOMETIME);
             small.clear()?;
+            let whole = Instant::now();
             daemon.until("it is ready again", |daemon| Ok(daemon.trouble().is_empty()))?;
             an_edit_is_taken()?;
             let ledger = editor.end(&daemon)?;
             ensure!(ledger.refused > 0 && ledger.acknowledged > 0, "{ledger:?}");
             lab.set_policy(&policy_of(&daemon)?)?;
-            daemon.settle()?;
+            daemon.settle_since(whole)?;
         }
         check(expectations(&lab)?);
         traffic.judge_connections()?;
     }
+}
+
+/// PostgreSQL dies in the middle of a commit. Nobody can say then whether the edit was done, and whoever made it is told that;
+/// here it was, and it is enforced like any other as soon as the server is back.
+#[test]
+fn the_store_dies_while_it_saves() -> Result<()> {
+    let lab = pool(Backend::Nft).start()?;
+    let mut postgres = Postgres::start()?;
+    let daemon = lab.daemon("a")?.as_shipped().store_at(postgres.url()).start_with(POLICY)?;
+    let traffic = Traffic::start(&lab)?;
+    let generation = || -> Result<u64> { Ok(daemon.call(daemon.api().status())?.generation) };
+    for _ in 0..ROUNDS {
+        let editor = Editor::start(&daemon)?;
+        let before = generation()?;
+        daemon.until("an edit is taken", |_| Ok(generation()? > before))?;
+        some_time(SOMETIME);
+        postgres.set_commits_wait(true)?;
+        daemon.until("a commit waits", |_| {
+            let before = generation()?;
+            std::thread::sleep(Duration::from_millis(500));
+            Ok(generation()? == before)
+        })?;
+        postgres.kill()?;
+        daemon.until("readyz tells", |daemon| Ok(daemon.trouble().contains("store")))?;
+        // Hosts are looked after all the same.
+        daemon.hook("host-init", "host1")?;
+        some_time(SOMETIME);
+        postgres.resume()?;
+        let whole = Instant::now();
+        let ledger = editor.end(&daemon)?;
+        daemon.until("it is ready again", |daemon| Ok(daemon.trouble().is_empty()))?;
+        let [(port, is_there)] = ledger.in_doubt[..] else { bail!("one edit was in doubt: {ledger:?}") };
+        ensure!(
+            extra_ports(&daemon)?.contains(&port) == is_there,
+            "the edit of {port} was written: {ledger:?}"
+        );
+        lab.set_policy(&policy_of(&daemon)?)?;
+        daemon.settle_since(whole)?;
+    }
+    check(expectations(&lab)?);
+    traffic.judge_connections()
 }
 
 /// A file system that is soon full.

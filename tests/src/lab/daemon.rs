@@ -20,6 +20,8 @@ pub use start::DaemonBuilder;
 
 /// Longest time to wait for what should come soon: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A host is as it should be so long after nothing is broken any more.
+const CONVERGENCE: Duration = Duration::from_secs(10);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -259,6 +261,21 @@ impl Daemon<'_> {
         }
     }
 
+    /// As [`Self::settle`], and within 10 s of `whole`, the moment since which nothing is broken any more.
+    ///
+    /// That is a promise of the daemon's pauses and not of the machine's speed. So where several threads wait for each
+    /// processor, as when tests run side by side, each second counts for that many. It never gets as long as the 30 s after which
+    /// a host is looked at in any case.
+    ///
+    /// # Errors
+    /// It takes longer; with what the daemon says.
+    pub fn settle_since(&self, whole: Instant) -> Result<Duration> {
+        self.settle()?;
+        let (took, limit) = (whole.elapsed(), CONVERGENCE.mul_f64(crowd()?.min(2.5)));
+        ensure!(took <= limit, "settled after {took:?}, and not within {limit:?}\n{}", self.log());
+        Ok(took)
+    }
+
     /// Waits until the daemon says that every host is as the store has it now.
     ///
     /// # Errors
@@ -315,6 +332,14 @@ impl Daemon<'_> {
     pub fn store(&self) -> PathBuf {
         self.builder.store()
     }
+}
+
+/// How many threads wanted to run for each processor in the last minute; at least one.
+fn crowd() -> Result<f64> {
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let load: f64 = load.split(' ').next().unwrap_or_default().parse()?;
+    let processors = u32::try_from(std::thread::available_parallelism()?.get())?;
+    Ok((load / f64::from(processors)).max(1.0))
 }
 
 impl Drop for Daemon<'_> {

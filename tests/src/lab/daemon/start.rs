@@ -21,17 +21,20 @@ pub struct DaemonBuilder<'lab> {
     lab: &'lab Lab,
     name: String,
     store: PathBuf,
+    /// Instead of the file.
+    store_url: Option<String>,
     url: String,
-    look_after: u32,
-    deadline: u32,
-    longest_pause: u32,
-    call_timeout: u32,
+    /// Settings of `[xapi]` and `[reconcile]`, seconds.
+    xapi: Settings,
+    reconcile: Settings,
     api: String,
     environment: BTreeMap<String, String>,
 }
 
+type Settings = BTreeMap<&'static str, u32>;
+
 impl Lab {
-    /// A daemon of this name, told from others by it: it looks after its hosts every other second, gives a host 20 s and
+    /// A daemon of this name, told from others by it. It looks after its hosts every other second, gives a host 20 s and
     /// XAPI 10, and tries again after at most 2.
     ///
     /// # Errors
@@ -43,11 +46,10 @@ impl Lab {
             lab: self,
             name: name.to_owned(),
             store: folder.join("store.db"),
+            store_url: None,
             url: self.mock()?.master_url(),
-            look_after: 2,
-            deadline: 20,
-            longest_pause: 2,
-            call_timeout: 10,
+            xapi: [("connect_timeout", 5), ("call_timeout", 10)].into(),
+            reconcile: [("look_after", 2), ("deadline", 20), ("longest_pause", 2)].into(),
             api: String::new(),
             environment: BTreeMap::new(),
         })
@@ -57,29 +59,29 @@ impl Lab {
 impl<'lab> DaemonBuilder<'lab> {
     /// Seconds between two looks at a host where nothing has changed.
     #[must_use]
-    pub const fn look_after(mut self, seconds: u32) -> Self {
-        self.look_after = seconds;
+    pub fn look_after(mut self, seconds: u32) -> Self {
+        self.reconcile.insert("look_after", seconds);
         self
     }
 
     /// Seconds that XAPI may take for a call.
     #[must_use]
-    pub const fn call_timeout(mut self, seconds: u32) -> Self {
-        self.call_timeout = seconds;
+    pub fn call_timeout(mut self, seconds: u32) -> Self {
+        self.xapi.insert("call_timeout", seconds);
         self
     }
 
     /// Seconds that a host may take.
     #[must_use]
-    pub const fn deadline(mut self, seconds: u32) -> Self {
-        self.deadline = seconds;
+    pub fn deadline(mut self, seconds: u32) -> Self {
+        self.reconcile.insert("deadline", seconds);
         self
     }
 
     /// Longest time, seconds, before a host that fails is tried again.
     #[must_use]
-    pub const fn longest_pause(mut self, seconds: u32) -> Self {
-        self.longest_pause = seconds;
+    pub fn longest_pause(mut self, seconds: u32) -> Self {
+        self.reconcile.insert("longest_pause", seconds);
         self
     }
 
@@ -96,6 +98,20 @@ impl<'lab> DaemonBuilder<'lab> {
     #[must_use]
     pub fn store_in(mut self, path: PathBuf) -> Self {
         self.store = path;
+        self
+    }
+
+    /// As patient as it is unless it is told otherwise.
+    #[must_use]
+    pub fn as_shipped(mut self) -> Self {
+        (self.xapi, self.reconcile) = Default::default();
+        self
+    }
+
+    /// Keeps its store in the database of this URL.
+    #[must_use]
+    pub fn store_at(mut self, url: String) -> Self {
+        self.store_url = Some(url);
         self
     }
 
@@ -173,16 +189,19 @@ impl<'lab> DaemonBuilder<'lab> {
     }
 
     fn config(&self) -> Result<String> {
-        let Self { url, look_after, deadline, longest_pause, call_timeout, api, .. } = self;
         let (password, key) = (self.lab.scratch.path(PASSWORD_FILE), self.lab.scratch.path(PRIVATE_KEY));
-        let store = format!("sqlite:{}", self.store.display());
+        let store = self.store_url.clone().unwrap_or_else(|| format!("sqlite:{}", self.store.display()));
+        let lines = |settings: &Settings| -> String {
+            settings.iter().map(|(key, seconds)| format!("{key} = {seconds}\n")).collect()
+        };
+        let (xapi, reconcile) = (lines(&self.xapi), lines(&self.reconcile));
         Ok(format!(
-            "[xapi]\nurl = {url:?}\nusername = {USER:?}\npassword_file = {password:?}\n\
-             fingerprints = {:?}\nconnect_timeout = 5\ncall_timeout = {call_timeout}\n\n\
-             [dom0]\nkey_file = {key:?}\n\n[store]\nurl = {store:?}\n\n[api]\nsocket = {:?}\n{api}\n\
-             [reconcile]\nlook_after = {look_after}\ndeadline = {deadline}\nlongest_pause = {longest_pause}\n",
+            "[xapi]\nurl = {:?}\nusername = {USER:?}\npassword_file = {password:?}\nfingerprints = {:?}\n{xapi}\n\
+             [dom0]\nkey_file = {key:?}\n\n[store]\nurl = {store:?}\n\n[api]\nsocket = {:?}\n{}\n[reconcile]\n{reconcile}",
+            self.url,
             self.lab.fingerprints()?,
             self.socket(),
+            self.api,
         ))
     }
 }
