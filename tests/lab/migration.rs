@@ -1,6 +1,8 @@
 //! A guest migrates: where it arrives its rules stand before it runs there, where it was nothing is left, and what is allowed
 //! goes on. Case D8.
 
+mod faults;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
