@@ -255,6 +255,18 @@ on_each! {
         there_and_back(backend, false, Told::ByHooks)?;
     }
 
+    /// As live storage motion does it.
+    fn to_a_new_domain_on_its_host(backend) {
+        let lab = start(backend, false)?;
+        let daemon = lab.daemon("a")?.start_with(POLICY)?;
+        let meanwhile = Meanwhile::start(&lab)?;
+        let old = lab.vif_names("db")?;
+        Told::ByEvents.migrate_slowly(&lab, &daemon, "host1")?;
+        assert_nothing_of(&lab, "host1", &old)?;
+        meanwhile.judge()?;
+        enforced(&lab)?;
+    }
+
     fn on_a_guarded_network(backend) {
         there_and_back(backend, true, Told::ByEvents)?;
     }

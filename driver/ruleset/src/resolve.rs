@@ -46,7 +46,7 @@ pub struct Expected {
 pub struct Places {
     /// Those that are plugged.
     pub attachments: Vec<Attachment>,
-    /// Those that are about to be. One that is plugged already counts as such.
+    /// Those that are about to be. One that is plugged already may be, too: a guest can move to a new domain on its own host.
     pub expected: Vec<Expected>,
 }
 
@@ -137,7 +137,6 @@ pub fn resolve<'a>(
     guarded: BTreeSet<Interface>,
 ) -> Result<HostPolicy, ResolveError> {
     let Places { mut attachments, mut expected } = places.into();
-    expected.retain(|e| !attachments.iter().any(|a| a.port.vif == e.port.vif));
     let mut groups = BTreeMap::new();
     for port in attachments.iter().map(|a| &a.port).chain(expected.iter().map(|e| &e.port)) {
         for id in &port.groups {

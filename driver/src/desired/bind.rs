@@ -170,13 +170,13 @@ fn coming(
     if up && !vif.currently_attached {
         return Ok(Vec::new());
     }
+    // The host may be its own: live storage motion gives it a new domain there.
     let scheduled = vm.scheduled_to_be_resident_on.non_null();
-    let destinations: BTreeSet<&Ref<Host>> =
-        scheduled.into_iter().chain(index.announced.get(vm_ref)).collect();
-    let elsewhere = destinations.into_iter().filter(|host| **host != vm.resident_on);
+    let announced = index.announced.get(vm_ref).filter(|host| **host != vm.resident_on);
+    let destinations: BTreeSet<&Ref<Host>> = scheduled.into_iter().chain(announced).collect();
     let bridge = |host: &Ref<Host>| {
         let bridge = network.bridge.parse().map_err(|e: ruleset::ids::InvalidId| e.to_string())?;
         Ok((host.clone(), bridge))
     };
-    elsewhere.map(bridge).collect()
+    destinations.into_iter().map(bridge).collect()
 }

@@ -341,6 +341,15 @@ fn expected(desired: &Desired, host: &str) -> Vec<String> {
 }
 
 #[test]
+fn who_moves_to_a_new_domain_on_its_host_is_expected_there() {
+    let mut inventory = pool();
+    inventory.vms.get_mut(&reference("a")).unwrap().scheduled_to_be_resident_on = reference("h1");
+    let moving = bound(POLICY, &inventory);
+    assert_eq!(expected(&moving, "h1"), ["00:16:3e:00:00:01 on xenbr0"]);
+    assert_eq!(moving.hosts[&reference("h1")].policy.attachments.len(), 1);
+}
+
+#[test]
 fn who_migrates_is_expected_at_the_destination_and_still_at_the_source() {
     let mut inventory = pool();
     assert!(expected(&bound(POLICY, &inventory), "h2").is_empty());

@@ -95,9 +95,20 @@ impl World {
             attachments.push(Attachment { port: port(r, n, &policy), domid, device, bridge });
         }
         let elsewhere: Vec<Port> = (20..20 + r.below(6)).map(|n| port(r, n, &policy)).collect();
-        let coming = if r.percent(40) { elsewhere.iter().take(2).cloned().collect() } else { Vec::new() };
-        let expected = |port| Expected { port, bridge: BRIDGES[r.below(bridges)].parse().unwrap() };
-        let expected = coming.into_iter().map(expected).collect();
+        // From another host, or to a new domain on this one.
+        let expected: Vec<Expected> = match r.below(10) {
+            0..4 => {
+                let coming = elsewhere.iter().take(2).cloned();
+                coming
+                    .map(|port| Expected { port, bridge: BRIDGES[r.below(bridges)].parse().unwrap() })
+                    .collect()
+            }
+            4 => {
+                let moving = attachments.iter().take(1);
+                moving.map(|a| Expected { port: a.port.clone(), bridge: a.bridge.clone() }).collect()
+            }
+            _ => Vec::new(),
+        };
         let guarded: BTreeSet<Interface> =
             BRIDGES.iter().filter(|_| r.percent(25)).map(|b| b.parse().unwrap()).collect();
         let lifelines = lifelines(r, &guarded);

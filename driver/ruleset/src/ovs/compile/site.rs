@@ -84,7 +84,7 @@ impl<'a> Layout<'a> {
         }
         // Conntrack zones are the kernel's: one number per network of the whole host, not of the bridge.
         let zones = numbers(switch.networks.keys(), |name| digest(&[name.as_str()]), 0xffff);
-        let vifs = host.ports().map(|port| &port.vif);
+        let vifs: BTreeSet<_> = host.ports().map(|port| &port.vif).collect();
         let ids = numbers(vifs, |vif| digest(&[vif.as_str()]), u32::MAX);
         let mut layout = Self {
             ports: Vec::new(),
@@ -110,16 +110,19 @@ impl<'a> Layout<'a> {
             if switch.networks.get(place.bridge).is_none_or(|n| n.parent != *bridge) {
                 continue;
             }
+            let moves_here = place.attachment.is_none()
+                && host.attachments.iter().any(|attachment| attachment.port.vif == place.port.vif);
             let ofports: Vec<&SwitchPort> = switch_ports.iter().filter(|port| place.has(port)).collect();
             taken.extend(ofports.iter().map(|port| (port.name.as_str(), place.port)));
             let arriving = place.attachment.is_none();
             // Where every network is guarded, no stranger says anything anyway.
             let closed = place.port.security == PortSecurity::On && !layout.all_guarded;
+            // Its new port has the VIF's uuid as well; but nothing tells that from a port that has been here all along.
+            if moves_here || arriving && ofports.is_empty() {
+                layout.unseen.extend(closed.then(|| macs(place.port)).into_iter().flatten());
+                continue;
+            }
             if ofports.is_empty() {
-                if arriving {
-                    layout.unseen.extend(closed.then(|| macs(place.port)).into_iter().flatten());
-                    continue;
-                }
                 layout.missing.push(place.port.vif.clone());
             }
             if place.port.security == PortSecurity::On
