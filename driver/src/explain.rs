@@ -5,78 +5,24 @@ mod live;
 mod question;
 mod words;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use api::control::{Explanation, FamilyAnswer, Side};
 use ruleset::ids::Mac;
 use ruleset::model::{Direction, Family};
 use ruleset::packet::Packet;
 use ruleset::verdict::{self, Connection, Passage, verdict};
-use serde::Serialize;
+use xenapi::{Host, Ref};
 
-use crate::desired::Desired;
+use crate::desired::HostDesired;
 use crate::intake::inventory::Inventory;
 use crate::run::Pool;
 pub use endpoint::EndpointError;
 use endpoint::{Endpoint, Place};
 pub use live::LiveError;
 pub use question::{InvalidQuestion, Probe};
-
-/// What was asked.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// A VM (name or uuid, `#device` for another VIF than the first), or an address.
-    pub from: String,
-    /// The same for the receiver.
-    pub to: String,
-    /// What the packet is.
-    pub probe: Probe,
-    /// Whether the hosts' installed rules are asked, too.
-    pub live: bool,
-}
-
-/// The answer, one entry a family that both ends have.
-#[derive(Debug, Serialize)]
-pub struct Answer {
-    /// The packet's sender, as understood.
-    pub from: String,
-    /// Its receiver.
-    pub to: String,
-    /// What it is.
-    pub packet: String,
-    /// By family.
-    pub answers: Vec<FamilyAnswer>,
-}
-
-/// Whether the first packet of a connection of one family passes.
-#[derive(Debug, Serialize)]
-pub struct FamilyAnswer {
-    /// IPv4 or IPv6.
-    pub family: Family,
-    /// By the policy.
-    pub allowed: bool,
-    /// What decides, side by side: the sender's, then, if it passes that, the receiver's.
-    pub sides: Vec<Side>,
-    /// What the hosts' rules say; empty if they were not asked.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub live: Vec<live::LiveAnswer>,
-}
-
-/// What one side says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Side {
-    /// Egress or ingress.
-    pub direction: Direction,
-    /// Whether the packet passes it.
-    pub passes: bool,
-    /// The step of docs/security.md that decides, in words.
-    pub because: String,
-    /// The group whose rule decides.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-    /// The rule that decides.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-}
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -94,19 +40,35 @@ pub enum ExplainError {
     Live { host: String, source: LiveError },
 }
 
+/// What every host should hold.
+pub type Wanted = BTreeMap<Ref<Host>, Arc<HostDesired>>;
+
+/// What is asked, the packet understood.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// A VM (name or uuid, `#device` for another VIF than the first), or an address.
+    pub from: String,
+    /// The same for the receiver.
+    pub to: String,
+    /// What the packet is.
+    pub probe: Probe,
+    /// Whether the hosts' installed rules are asked, too.
+    pub live: bool,
+}
+
 /// Answers.
 ///
 /// # Errors
 /// [`ExplainError`]
 pub async fn explain(
     pool: &Pool,
-    desired: &Desired,
+    wanted: &Wanted,
     inventory: &Inventory,
     question: &Question,
-) -> Result<Answer, ExplainError> {
+) -> Result<Explanation, ExplainError> {
     let Question { from, to, probe, live } = question;
-    let sender = Endpoint::find(from, desired, inventory).map_err(|e| ExplainError::From(from.clone(), e))?;
-    let receiver = Endpoint::find(to, desired, inventory).map_err(|e| ExplainError::To(to.clone(), e))?;
+    let sender = Endpoint::find(from, wanted, inventory).map_err(|e| ExplainError::From(from.clone(), e))?;
+    let receiver = Endpoint::find(to, wanted, inventory).map_err(|e| ExplainError::To(to.clone(), e))?;
     if sender.place.is_none() && receiver.place.is_none() {
         return Err(ExplainError::Elsewhere);
     }
@@ -117,23 +79,23 @@ pub async fn explain(
         };
         let Some(packet) = packet(&sender, &receiver, (source, destination), probe, family) else { continue };
         let hops = hops(&sender, &receiver);
-        let sides = judge(&hops, desired, &packet);
+        let sides = judge(&hops, wanted, &packet);
         let mut on_hosts = Vec::new();
         if *live {
             for hop in &hops {
-                let found = live::ask(pool, desired, inventory, hop, &packet, family).await;
+                let found = live::ask(pool, wanted, inventory, hop, &packet, family).await;
                 on_hosts.push(
                     found.map_err(|source| ExplainError::Live { host: hop.host_name(inventory), source })?,
                 );
             }
         }
         let allowed = sides.iter().all(|side| side.passes);
-        answers.push(FamilyAnswer { family, allowed, sides, live: on_hosts });
+        answers.push(FamilyAnswer { family: family.into(), allowed, sides, live: on_hosts });
     }
     if answers.is_empty() {
         return Err(ExplainError::NoFamily(probe.to_string()));
     }
-    Ok(Answer { from: sender.label, to: receiver.label, packet: probe.to_string(), answers })
+    Ok(Explanation { from: sender.label, to: receiver.label, packet: probe.to_string(), answers })
 }
 
 /// One way through a host: both ends on one bridge of it, or one end and the wire.
@@ -169,11 +131,11 @@ fn hops<'a>(sender: &'a Endpoint, receiver: &'a Endpoint) -> Vec<Hop<'a>> {
 }
 
 /// The verdict of each hop, until one stops the packet.
-fn judge(hops: &[Hop<'_>], desired: &Desired, packet: &Packet) -> Vec<Side> {
+fn judge(hops: &[Hop<'_>], wanted: &Wanted, packet: &Packet) -> Vec<Side> {
     let mut sides = Vec::new();
     for hop in hops {
         let Some(place) = hop.place() else { continue };
-        let Some(host) = desired.hosts.get(&place.host) else { continue };
+        let Some(host) = wanted.get(&place.host) else { continue };
         let end = |place: Option<&'_ Place>| match place {
             None => verdict::Endpoint::Elsewhere,
             Some(place) => {

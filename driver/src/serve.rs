@@ -14,6 +14,7 @@ mod audit;
 mod claim;
 mod control;
 mod duty;
+mod explain;
 mod health;
 mod hook;
 mod hosts;

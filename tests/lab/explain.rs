@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::lab::{Backend, Lab};
-use e2e::scenario::pool;
-use serde_json::Value;
+use e2e::scenario::{POLICY, pool};
+use serde_json::{Value, json};
 
 use crate::on_each;
 
@@ -58,6 +58,38 @@ on_each! {
         ensure!(answer["allowed"] == false && answer["live"][0]["allowed"] == true, "{answer}");
         lab.apply()?.success()?;
         ensure!(lab.explain("web1", "db", "tcp/22")?.status.success(), "the rule is still there");
+    }
+
+    /// A daemon answers whoever may call it: neither XAPI nor dom0 has to be asked from where the command is given.
+    fn a_daemon_explains(backend) {
+        let lab = pool(backend).start()?;
+        let daemon = lab.daemon("a")?.start()?;
+        daemon.set_policy(POLICY)?;
+        let ask = |from: &str, to: &str, packet: &str| {
+            daemon.drawbridge(&["--json", "explain", "--live", "--from", from, "--to", to, packet])
+        };
+        // It stands by, and knows all the same.
+        let run = daemon.drawbridge(&["explain", "--from", "web1", "--to", "db", "tcp/22"])?.success()?;
+        ensure!(run.stdout.contains("ipv4: refused\n") && !run.stdout.contains("installed"), "{run:?}");
+        daemon.adopt()?;
+        daemon.settle()?;
+        for (from, to, packet) in
+            [("web1", "db", "tcp/5432"), ("web2", "db", "tcp/22"), ("10.20.0.200", "web1", "icmp"), ("db", "web2", "udp/53")]
+        {
+            let (by_daemon, by_file) = (ask(from, to, packet)?.success()?, lab.explain(from, to, packet)?.success()?);
+            let told = |run: &e2e::lab::Run| -> Result<Vec<Value>> {
+                let answers = run.json()?["answers"].as_array().cloned().context("no answers")?;
+                Ok(answers.iter().map(|a| json!([a["family"], a["allowed"], a["sides"].as_array().map(Vec::len),
+                    a["live"].as_array().map(|live| live.iter().map(|l| l["host"].clone()).collect::<Vec<_>>())])).collect())
+            };
+            ensure!(told(&by_daemon)? == told(&by_file)?, "{by_daemon:?} {by_file:?}");
+        }
+        for (from, to, words) in
+            [("nobody", "web1", "no VM of this name"), ("10.20.0.200", "10.20.0.201", "neither end")]
+        {
+            let run = daemon.drawbridge(&["explain", "--from", from, "--to", to, "tcp/80"])?;
+            ensure!(run.status.code() == Some(2) && run.stderr.contains(words), "{run:?}");
+        }
     }
 
     /// Who is not there is said, not guessed.

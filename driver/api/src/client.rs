@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::control::{HookReport, HostState, Misfit};
+use crate::control::{Explanation, HookReport, HostState, Misfit, Question};
 use crate::problem::Problem;
 use crate::wire::{
     ApplyAnswer, AuditLine, DocumentInput, EditsAnswer, EditsInput, HookInput, Page, Refreshed, Rule,
@@ -245,6 +245,17 @@ impl ApiClient {
     /// [`ClientError`]
     pub async fn hosts(&self) -> Result<Vec<HostState>, ClientError> {
         self.get("/v1/hosts").await.map(|answer| answer.value)
+    }
+
+    /// What becomes of a packet.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn explain(&self, question: &Question) -> Result<Explanation, ClientError> {
+        let Question { from, to, packet, live } = question;
+        let [from, to, packet] = [from, to, packet].map(|text| segment(text));
+        let path = format!("/v1/explain?from={from}&to={to}&packet={packet}&live={live}");
+        self.get(&path).await.map(|answer| answer.value)
     }
 
     /// What fits nothing in the pool, and what of the pool cannot be enforced.

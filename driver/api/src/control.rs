@@ -9,20 +9,25 @@ use store::PortId;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
+mod explain;
 mod host;
 mod port;
 
+pub use explain::{Explanation, FamilyAnswer, LiveAnswer, Question, Side};
 pub use host::{HostState, HostStatus, Misfit, MisfitKind, Quarantine};
 pub use port::{PortState, PortStatus};
 
 /// What the API asks of the daemon.
 ///
-/// Everything but [`Control::hook`] answers at once from memory.
+/// Everything but [`Control::hook`] and [`Control::explain`] answers at once from memory.
 #[async_trait]
 pub trait Control: Send + Sync + 'static {
     /// Something happened to a VM or a host: returns when it is enforced, or when the deadline is over. Work goes on after
     /// the deadline.
     async fn hook(&self, hook: Hook, deadline: Duration) -> Result<HookReport, ControlError>;
+
+    /// What becomes of a packet, by what the store and the pool hold now.
+    async fn explain(&self, question: Question) -> Result<Explanation, ControlError>;
 
     /// Every host of the pool, by name.
     async fn hosts(&self) -> Vec<HostState>;
@@ -148,7 +153,7 @@ pub struct HookHost {
     pub error: Option<String>,
 }
 
-/// Why a hook could not begin.
+/// Why a hook could not begin, or a question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says it")]
 pub enum ControlError {
@@ -166,6 +171,12 @@ pub enum ControlError {
     XapiUnavailable(String),
     #[error("this driver does not write: {0}")]
     Standby(String),
+    #[error("{0}")]
+    NoPacket(String),
+    #[error("{0}")]
+    NoAnswer(String),
+    #[error("{0}")]
+    HostUnreadable(String),
     #[error("no plan can be made: {0}")]
     NoPlan(String),
     #[error("the daemon is shutting down")]

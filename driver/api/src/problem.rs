@@ -101,9 +101,11 @@ codes! {
     NotRunning = "not-running", CONFLICT, "the VM has no running domain";
     UnknownHost = "unknown-host", NOT_FOUND, "the pool has no such host";
     AmbiguousHost = "ambiguous-host", CONFLICT, "several hosts have this name";
+    NoAnswer = "no-answer", UNPROCESSABLE_ENTITY, "what is asked fits nothing in the pool";
     Internal = "internal", INTERNAL_SERVER_ERROR, "the daemon has a fault; its log says more";
     NotEnforced = "not-enforced", BAD_GATEWAY, "it could not be enforced; the report says where and why";
     XapiUnavailable = "xapi-unavailable", BAD_GATEWAY, "XAPI is out of reach";
+    HostUnreadable = "host-unreadable", BAD_GATEWAY, "a host's rules could not be read";
     NoPlan = "no-plan", BAD_GATEWAY, "what should hold cannot be worked out for the pool";
     Standby = "standby", SERVICE_UNAVAILABLE, "this driver does not write; the detail says why";
     NotReady = "not-ready", SERVICE_UNAVAILABLE, "the daemon cannot do its work at the moment";
@@ -223,6 +225,9 @@ impl From<ControlError> for Problem {
             ControlError::AmbiguousHost(_) => Code::AmbiguousHost,
             ControlError::XapiUnavailable(_) => Code::XapiUnavailable,
             ControlError::Standby(_) => Code::Standby,
+            ControlError::NoPacket(_) => Code::InvalidQuery,
+            ControlError::NoAnswer(_) => Code::NoAnswer,
+            ControlError::HostUnreadable(_) => Code::HostUnreadable,
             ControlError::NoPlan(_) => Code::NoPlan,
             ControlError::ShuttingDown => Code::ShuttingDown,
         };

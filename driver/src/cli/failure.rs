@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use api::ClientError;
+use api::{ClientError, Code};
 use serde_json::{Value, json};
 
 use super::exit;
@@ -45,6 +45,23 @@ pub(super) enum Failure {
     Other(#[from] anyhow::Error),
 }
 
+/// Whether the daemon says by this that it did not begin: what a driver without a daemon would find out by itself.
+fn nothing_was_begun(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UnknownVm
+            | Code::AmbiguousVm
+            | Code::NotRunning
+            | Code::UnknownHost
+            | Code::AmbiguousHost
+            | Code::NoAnswer
+            | Code::InvalidQuery
+            | Code::HostUnreadable
+            | Code::XapiUnavailable
+            | Code::NoPlan
+    )
+}
+
 impl Failure {
     /// Whether it is clear that nothing was done.
     pub(super) fn exit_code(&self) -> u8 {
@@ -59,6 +76,8 @@ impl Failure {
             | Self::Api(ClientError::Tls(_) | ClientError::Setup(_)) => exit::NOT_STARTED,
             // Whoever never heard the question did nothing.
             Self::Api(ClientError::Unreachable { source, .. }) if source.is_connect() => exit::NOT_STARTED,
+            // Neither does a daemon that finds nothing that it could be about, or cannot ask.
+            Self::Api(ClientError::Problem(problem)) if nothing_was_begun(problem.code) => exit::NOT_STARTED,
             Self::Api(_)
             | Self::Document { .. }
             | Self::Ambiguous { .. }

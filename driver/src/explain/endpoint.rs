@@ -7,7 +7,7 @@ use ruleset::ids::{Interface, Mac, VifUuid};
 use ruleset::model::Family;
 use xenapi::{Host, Ref, Vif, Vm};
 
-use crate::desired::Desired;
+use super::Wanted;
 use crate::intake::inventory::Inventory;
 
 /// One end of a packet's way.
@@ -49,10 +49,10 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    pub(super) fn find(text: &str, desired: &Desired, inventory: &Inventory) -> Result<Self, EndpointError> {
+    pub(super) fn find(text: &str, wanted: &Wanted, inventory: &Inventory) -> Result<Self, EndpointError> {
         match text.parse::<IpAddr>() {
-            Ok(address) => Ok(Self::of_address(address, desired)),
-            Err(_) => Self::of_vm(text, desired, inventory),
+            Ok(address) => Ok(Self::of_address(address, wanted)),
+            Err(_) => Self::of_vm(text, wanted, inventory),
         }
     }
 
@@ -62,8 +62,8 @@ impl Endpoint {
     }
 
     /// An address of a port, or of somebody outside.
-    fn of_address(address: IpAddr, desired: &Desired) -> Self {
-        for (host, wanted) in &desired.hosts {
+    fn of_address(address: IpAddr, wanted: &Wanted) -> Self {
+        for (host, wanted) in wanted {
             for attachment in &wanted.policy.attachments {
                 if attachment.port.member_addresses().any(|net| net.contains(&address)) {
                     let [interface, _] = attachment.interfaces();
@@ -82,7 +82,7 @@ impl Endpoint {
         Self { label: address.to_string(), addresses: vec![address], place: None }
     }
 
-    fn of_vm(text: &str, desired: &Desired, inventory: &Inventory) -> Result<Self, EndpointError> {
+    fn of_vm(text: &str, wanted: &Wanted, inventory: &Inventory) -> Result<Self, EndpointError> {
         // A VM's name may hold a '#': the whole first.
         let (name, device) = match text.rsplit_once('#') {
             Some((name, device)) if inventory.guests(text).next().is_none() => {
@@ -100,7 +100,7 @@ impl Endpoint {
         let vif = vifs.into_iter().find(|vif| device.is_none_or(|d| vif.device == d));
         let vif = vif.ok_or(EndpointError::NoDevice)?;
         let place = place(vm, vif, inventory).ok_or(EndpointError::NotRunning)?;
-        let attachments = desired.hosts.get(&place.host).into_iter().flat_map(|h| &h.policy.attachments);
+        let attachments = wanted.get(&place.host).into_iter().flat_map(|h| &h.policy.attachments);
         let port = attachments.into_iter().find(|a| a.port.vif == place.vif);
         let port = port.ok_or(EndpointError::NoAddress)?;
         let addresses = port.port.addresses.clone();

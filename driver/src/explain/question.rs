@@ -66,7 +66,7 @@ impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port(protocol, port) => write!(f, "{protocol}/{port}"),
-            Self::Icmp(None) => f.write_str("icmp echo request"),
+            Self::Icmp(None) => f.write_str("icmp"),
             Self::Icmp(Some((kind, code))) => write!(f, "icmp/{kind}/{code}"),
             Self::Protocol(protocol) => write!(f, "{protocol}"),
         }

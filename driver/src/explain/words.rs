@@ -1,13 +1,18 @@
 //! Verdicts in plain words. The letters are those of docs/security.md.
 
+use api::control::Side;
 use ruleset::model::{Direction, Remote, Rule};
 use ruleset::verdict::{Pass, Reason, Spoof};
 
-use super::Side;
-
 /// What let a packet pass a side.
 pub(super) fn pass(direction: Direction, pass: &Pass<'_>) -> Side {
-    let side = |because: String| Side { direction, passes: true, because, group: None, rule: None };
+    let side = |because: String| Side {
+        direction: direction.into(),
+        passes: true,
+        because,
+        group: None,
+        rule: None,
+    };
     match pass {
         Pass::Unfiltered => side("not filtered on this side".to_owned()),
         Pass::Essential => side("DHCP, ARP and neighbour discovery always pass (E2, I1)".to_owned()),
@@ -27,7 +32,13 @@ pub(super) fn pass(direction: Direction, pass: &Pass<'_>) -> Side {
 
 /// What stopped a packet on a side.
 pub(super) fn stop(direction: Direction, reason: &Reason<'_>) -> Side {
-    let side = |because: String| Side { direction, passes: false, because, group: None, rule: None };
+    let side = |because: String| Side {
+        direction: direction.into(),
+        passes: false,
+        because,
+        group: None,
+        rule: None,
+    };
     match reason {
         Reason::UnknownVif => side("the network is guarded and this VIF has no rules (H1)".to_owned()),
         Reason::Source(spoof) => side(format!("the sender is not who it says it is: {} (E1)", claim(*spoof))),
@@ -70,27 +81,4 @@ fn rule(rule: &Rule) -> String {
     };
     let note = if description.is_empty() { String::new() } else { format!(" ({description})") };
     format!("{direction} {family} {service} {preposition} {remote}{note}")
-}
-
-impl std::fmt::Display for super::FamilyAnswer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { family, allowed, sides, live } = self;
-        writeln!(f, "{family}: {}", if *allowed { "allowed" } else { "refused" })?;
-        for Side { direction, passes, because, group: _, rule: _ } in sides {
-            let direction = if *direction == Direction::Egress { "egress" } else { "ingress" };
-            writeln!(f, "  {direction}: {}: {because}", if *passes { "passes" } else { "stops" })?;
-        }
-        for answer in live {
-            write!(f, "{answer}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Display for super::Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { from, to, packet, answers } = self;
-        writeln!(f, "{packet} from {from} to {to}")?;
-        answers.iter().try_for_each(|answer| write!(f, "{answer}"))
-    }
 }

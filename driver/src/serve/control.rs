@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use api::control::{
-    ControlError, Hook, HookHost, HookReport, HostState, HostStatus, Misfit, MisfitKind, Outcome, PortState,
-    Quarantine, VmEvent,
+    ControlError, Explanation, Hook, HookHost, HookReport, HostState, HostStatus, Misfit, MisfitKind,
+    Outcome, PortState, Quarantine, Question, VmEvent,
 };
 use async_trait::async_trait;
 use ruleset::ids::GroupId;
@@ -41,6 +41,10 @@ impl api::Control for Engine {
             }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn explain(&self, question: Question) -> Result<Explanation, ControlError> {
+        self.explain(question).await
     }
 
     async fn hosts(&self) -> Vec<HostState> {

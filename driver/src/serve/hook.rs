@@ -197,7 +197,7 @@ impl Engine {
     }
 
     /// A plan made from what the pool and the store hold at this moment, or later, and given to the hosts' workers.
-    async fn plan_of_now(&self) -> Result<Arc<Plan>, HookError> {
+    pub(super) async fn plan_of_now(&self) -> Result<Arc<Plan>, HookError> {
         let generation = *self.store.subscribe().borrow();
         let announced = self.announced.borrow().number;
         let seen = self.watcher.fresh().await.map_err(HookError::Xapi)?;

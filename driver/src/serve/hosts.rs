@@ -163,6 +163,11 @@ impl Hosts {
         self.turns.end().await;
     }
 
+    /// The way to them.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// The hosts of the newest plan.
     pub(super) fn all(&self) -> BTreeMap<Ref<Host>, Handle> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone()

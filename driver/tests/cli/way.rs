@@ -41,8 +41,16 @@ async fn with_a_store_the_daemon_is_asked() {
     daemon.run(&format!("plan -f {file}")).success().says(0, "create group web");
     daemon.run(&format!("hook create v -f {file}")).says(2, "--policy is for a driver without a daemon");
     daemon.run("hook create v").success();
-    // Who explains asks XAPI from here, whoever has the policy.
-    daemon.run("explain --from a --to b icmp").says(2, "cannot read /nonexistent");
+    // Who explains needs the daemon alone, unless it is by a file.
+    let said = daemon.run("explain --from 'a b#1' --to fd20::1 icmp").success();
+    assert_eq!(
+        said.stdout,
+        "icmp from a b#1 to fd20::1\nipv4: allowed\n  egress: passes: rule r of group web\n"
+    );
+    let live = daemon.run("explain --from a --to b tcp/22 --live");
+    live.says(1, "  xen1, installed rules: refused, THE POLICY SAYS OTHERWISE\n    -j DROP\n");
+    daemon.run("explain --from nobody --to b icmp").says(2, "the pool has no such VM");
+    daemon.run(&format!("explain --from a --to b icmp -f {file}")).says(2, "cannot read /nonexistent");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What needs the running daemon: hooks, hosts, misfits, refresh, adopt.
+//! What needs the running daemon: hooks, hosts, misfits, explain, refresh, adopt.
 
 use std::time::Duration;
 
@@ -12,9 +12,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ApiState;
+use super::query::ExplainQuery;
 use super::rules::group;
-use crate::control::{Hook, HookReport, HostEvent, HostState, Misfit, Outcome, VmEvent};
-use crate::extract::{Body, Editor, Segment};
+use crate::control::{
+    Explanation, Hook, HookReport, HostEvent, HostState, Misfit, Outcome, Question, VmEvent,
+};
+use crate::extract::{Body, Editor, Parameters, Segment};
 use crate::problem::{Code, Problem};
 use crate::wire::{HookInput, Refreshed, Status, invalid};
 
@@ -93,6 +96,18 @@ async fn hosts(State(state): State<ApiState>) -> Json<Vec<HostState>> {
     Json(state.control.hosts().await)
 }
 
+/// Whether a packet passes, by which rule, or why not
+#[utoipa::path(get, path = "/v1/explain", tag = "engine", operation_id = "explain", params(ExplainQuery),
+    responses((status = 200, body = Explanation),
+        (status = "default", body = Problem, content_type = "application/problem+json")))]
+async fn explain(
+    State(state): State<ApiState>,
+    Parameters(query): Parameters<ExplainQuery>,
+) -> Result<Json<Explanation>, Problem> {
+    let ExplainQuery { from, to, packet, live } = query;
+    Ok(Json(state.control.explain(Question { from, to, packet, live }).await?))
+}
+
 /// What fits nothing in the pool, and what of the pool cannot be enforced
 #[utoipa::path(get, path = "/v1/misfits", tag = "engine", operation_id = "list_misfits",
     responses((status = 200, body = Vec<Misfit>),
@@ -166,6 +181,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(hook))
         .routes(routes!(hosts))
         .routes(routes!(misfits))
+        .routes(routes!(explain))
         .routes(routes!(refresh_rules))
         .routes(routes!(refresh_members))
         .routes(routes!(adopt))

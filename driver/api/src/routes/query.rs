@@ -57,6 +57,23 @@ pub(crate) struct ApplyQuery {
     pub dry_run: bool,
 }
 
+/// Which packet.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ExplainQuery {
+    /// The sender: a VM (name or uuid, `#1` for its VIF of device 1), or an address.
+    pub from: String,
+    /// The receiver.
+    pub to: String,
+    /// `tcp/22`, `udp/53`, `icmp`, `icmp/3/4`, `gre`, `47`.
+    pub packet: String,
+    /// Ask the hosts' installed rules, too.
+    #[serde(default)]
+    #[param(required = false)]
+    pub live: bool,
+}
+
 /// Where a watch stands.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use api::control::{Hook, HostEvent, Outcome, PortStatus, VmEvent};
+use api::control::{Hook, HostEvent, Outcome, PortStatus, Question, VmEvent};
 use api::wire::{Group, GroupInput, HookInput, Page, Port, PortInput};
 use api::{ClientError, Code};
 use serde_json::Value;
@@ -63,6 +63,18 @@ async fn hosts_refresh_adopt_and_readiness() {
     let client = &daemon.client;
     assert_eq!(client.hosts().await.unwrap()[0].name, "xen1");
     assert_eq!(client.misfits().await.unwrap()[0].id, "tenants");
+    let ask = |from: &str| {
+        let question = Question {
+            from: from.to_owned(),
+            to: "a&b=c".to_owned(),
+            packet: "tcp/22".to_owned(),
+            live: true,
+        };
+        async move { client.explain(&question).await }
+    };
+    let answer = ask("web 1#0").await.unwrap();
+    assert_eq!((answer.from.as_str(), answer.to.as_str(), answer.agrees()), ("web 1#0", "a&b=c", false));
+    assert_eq!(code(ask("nobody")).await, Code::NoAnswer);
     let web = GroupInput { id: Some("web".to_owned()), ..GroupInput::default() };
     let _: Group = client.post("/v1/groups", &web).await.unwrap();
     assert_eq!(client.refresh("web", false).await.unwrap().hosts, ["rules of web"]);
