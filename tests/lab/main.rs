@@ -13,6 +13,7 @@ mod first_packet;
 mod guarded;
 mod keep;
 mod lifecycle;
+mod lifeline;
 mod meaning;
 mod migration;
 mod ovs;

@@ -90,6 +90,9 @@ pub struct HostConfig {
     pub uuid: Option<String>,
     /// `host.address`, where the host listens. Default: counted up from the pool's `listen`.
     pub address: Option<IpAddr>,
+    /// `host.address`, where it is to be another than the one on which the host listens: whoever goes by it does not find
+    /// XAPI there.
+    pub announced: Option<IpAddr>,
     /// dom0's own address on one of the networks. Data plane only.
     pub management: Option<Management>,
     /// `host.software_version:network_backend`. Default: the pool's.

@@ -1,6 +1,7 @@
 //! How a Lab is made.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -142,6 +143,7 @@ pub struct Builder {
     guests: Vec<Guest>,
     policy: String,
     without_plugin: Vec<String>,
+    announced: BTreeMap<String, Ipv4Addr>,
     plugin: Option<PathBuf>,
 }
 
@@ -161,6 +163,7 @@ impl Lab {
             guests: Vec::new(),
             policy: String::new(),
             without_plugin: Vec::new(),
+            announced: BTreeMap::new(),
             plugin: None,
         }
     }
@@ -228,6 +231,13 @@ impl Builder {
     #[must_use]
     pub fn without_plugin(mut self, host: &str) -> Self {
         self.without_plugin.push(host.to_owned());
+        self
+    }
+
+    /// This host says that its XAPI has this address, which it has not: another part of the Lab stands for it.
+    #[must_use]
+    pub fn announced(mut self, host: &str, address: Ipv4Addr) -> Self {
+        self.announced.insert(host.to_owned(), address);
         self
     }
 
@@ -314,7 +324,8 @@ impl Builder {
             let management =
                 Some(Management { network: "lan".to_owned(), address: format!("{}/24", ipv4(0, number)) });
             let network_backend = Some(self.switch(&name));
-            HostConfig { name, management, network_backend, files, ..HostConfig::default() }
+            let announced = self.announced.get(&name).map(|address| (*address).into());
+            HostConfig { name, announced, management, network_backend, files, ..HostConfig::default() }
         };
         PoolConfig {
             data_plane: DataPlaneKind::Netns,
