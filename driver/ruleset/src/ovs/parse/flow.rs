@@ -18,6 +18,10 @@ type Problem = String;
 /// What a switch says of a flow besides the flow; all end in a comma.
 const STATISTICS: [&str; 5] = ["duration", "n_packets", "n_bytes", "idle_age", "hard_age"];
 
+/// How a flow is counted and reported (`ovs-ofctl(8)`, "Flow Syntax"); `reset_counts` comes by itself with OpenFlow 1.0.
+const FLAGS: [&str; 5] =
+    ["send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts"];
+
 /// ` cookie=0x…, duration=1s, table=0, n_packets=0, n_bytes=0, priority=5,ip actions=drop`
 pub(super) fn parse(line: &str) -> Result<ObservedFlow, Problem> {
     let (head, actions) = line.split_once("actions=").ok_or("no actions")?;
@@ -35,6 +39,7 @@ pub(super) fn parse(line: &str) -> Result<ObservedFlow, Problem> {
             ("table", Some(v)) => number = decimal(v)?,
             ("priority", Some(v)) => priority = decimal(v)?,
             (statistic, Some(_)) if STATISTICS.contains(&statistic) => {}
+            (flag, None) if FLAGS.contains(&flag) => {}
             (word, None) => protocol(word, &mut matches)?,
             (name, Some(value)) => field_of(name, value, &mut matches)?,
         }

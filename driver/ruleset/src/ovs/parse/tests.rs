@@ -48,6 +48,16 @@ fn fields_mean_what_they_say() {
     assert_eq!(flow(commit).actions, [Action::Commit(0x700)]);
 }
 
+/// Somebody else's flow under our cookie, added by `ovs-ofctl add-flow` without `-O`.
+#[test]
+fn flags_are_no_matches() {
+    let flow = |text: &str| flow::parse(&format!("cookie=0x4457427200000001, table=0, {text}")).unwrap();
+    assert_eq!(
+        flow("reset_counts send_flow_rem priority=1,ip actions=drop"),
+        flow("priority=1,ip actions=drop")
+    );
+}
+
 #[test]
 fn nothing_unknown_is_left_out() {
     let reply = "OFPST_FLOW reply (OF1.4) (xid=0x2):\n";
