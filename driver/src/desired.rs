@@ -9,11 +9,12 @@ use std::fmt;
 use ruleset::ids::{GroupId, Interface, Mac, VifUuid};
 use ruleset::model::Port;
 use ruleset::resolve::{Attachment, Expected, HostPolicy, PeerSet, Places, ResolveError, resolve};
+use store::PortTarget;
 use xenapi::{Backend, Host, LockingMode, Network, Ref, Vif, Vm};
 
 use self::bind::{Bound, Index, Live, about, bind};
 use crate::intake::inventory::Inventory;
-use crate::intake::policy_file::{Origin, PolicyFile, Target};
+use crate::intake::policy_file::{Origin, PolicyFile};
 use crate::locking::{self, VifLocking};
 
 /// `network.other_config` key by which an operator guards a network.
@@ -103,7 +104,7 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A port of the policy.
-    Port(Target, Origin),
+    Port(PortTarget, Origin),
     /// A guarded network, as the policy names it.
     GuardedNetwork(String),
     /// A host, by its name.

@@ -3,4 +3,3 @@
 pub mod inventory;
 pub mod own;
 pub mod policy_file;
-mod stored;

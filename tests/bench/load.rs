@@ -39,13 +39,7 @@ pub(crate) fn host(vifs: u16, rules: u16, edit: Edit) -> Result<HostDesired> {
             Ok(if n.is_multiple_of(10) { Rule { remote: Remote::Group(id.clone()), ..rule } } else { rule })
         };
         let rules = (0..count).map(own).collect::<Result<_>>()?;
-        let group = Group {
-            id: id.clone(),
-            name: String::new(),
-            description: String::new(),
-            project: String::new(),
-            rules,
-        };
+        let group = Group { id: id.clone(), rules };
         attachments.push(Attachment {
             port: port(vif, &group)?,
             domid: FIRST_DOMID + u32::from(vif),
@@ -109,13 +103,7 @@ pub(crate) fn host_with_guest(vifs: u16, rules: u16, number: u8) -> Result<HostD
             }
         }
         let id = format!("g{vif}").parse()?;
-        let group = Group {
-            id,
-            name: String::new(),
-            description: String::new(),
-            project: String::new(),
-            rules: found,
-        };
+        let group = Group { id, rules: found };
         let mut port = port(vif, &group)?;
         let mut domid = FIRST_DOMID + u32::from(vif);
         if vif == 0 {

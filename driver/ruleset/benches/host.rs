@@ -20,8 +20,7 @@ fn policy(vifs: u16, rules: u16) -> Policy {
     for vif in 0..vifs {
         let id = format!("g{vif}").parse().unwrap();
         let rules = (0..rules).map(|n| rule(vif, n)).collect();
-        let group =
-            Group { id, name: String::new(), description: String::new(), project: String::new(), rules };
+        let group = Group { id, rules };
         policy.groups.insert(group.id.clone(), group);
     }
     policy

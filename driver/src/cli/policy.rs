@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use api::wire::{ApplyAnswer, DocumentInput, GuardedNetwork, KeyName};
+use api::wire::{ApplyAnswer, DocumentInput, KeyName};
 use api::{ApiClient, ClientError};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::noun::Noun as _;
 use super::said::Said;
 use crate::intake::policy_file::{PolicyDocument, Rows};
 
@@ -49,8 +48,8 @@ fn tell(word: &str, keys: &[KeyName], named: Option<&BTreeSet<&str>>) -> String 
     let mut text = String::new();
     let mut unnamed: BTreeMap<&str, usize> = BTreeMap::new();
     for KeyName { kind, id } in keys {
-        // A guarded network's id is its name.
-        if kind == GuardedNetwork::KIND || named.is_none_or(|named| named.contains(id.as_str())) {
+        // Ids that are made up are uuids, as a file's own may be.
+        if uuid::Uuid::try_parse(id).is_err() || named.is_none_or(|named| named.contains(id.as_str())) {
             text.push_str(&format!("{word} {kind} {id}\n"));
         } else {
             *unnamed.entry(kind).or_default() += 1;
@@ -65,14 +64,16 @@ fn tell(word: &str, keys: &[KeyName], named: Option<&BTreeSet<&str>>) -> String 
 
 /// The ids that a document names.
 fn ids(document: &DocumentInput) -> BTreeSet<&str> {
-    let DocumentInput { projects, sets, groups, ports, provider_rules, guarded_networks: _ } = document;
+    let DocumentInput { projects, sets, groups, ports, provider_rules, guarded_networks } = document;
     let projects = projects.iter().flat_map(|project| [&project.id, &project.default_group]).flatten();
     let rules = groups.iter().flat_map(|group| &group.rules).filter_map(|rule| rule.id.as_ref());
     let groups = groups.iter().map(|group| &group.id);
     let others =
         sets.iter().filter_map(|set| set.id.as_ref()).chain(ports.iter().filter_map(|port| port.id.as_ref()));
     let provider_rules = provider_rules.iter().filter_map(|rule| rule.id.as_ref());
-    projects.chain(rules).chain(groups).chain(others).chain(provider_rules).map(String::as_str).collect()
+    let named =
+        projects.chain(rules).chain(groups).chain(others).chain(provider_rules).chain(guarded_networks);
+    named.map(String::as_str).collect()
 }
 
 /// How much of each.

@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use ruleset::ids::{Interface, Mac};
 use ruleset::model::Port;
+use store::PortTarget;
 use xenapi::{DefaultLockingMode, Host, Network, PowerState, Ref, Vif, Vm};
 
 use super::{Announced, Binding, Problem, Subject};
 use crate::intake::inventory::Inventory;
-use crate::intake::policy_file::{PortSpec, Target};
+use crate::intake::policy_file::PortSpec;
 use crate::locking::{self, Locking, VifLocking};
 
 /// A record and XAPI's reference of it.
@@ -65,10 +66,10 @@ pub(super) struct Live {
 }
 
 pub(super) fn about(spec: &PortSpec, message: &str) -> Problem {
-    let PortSpec { target, origin, .. } = spec;
+    let PortSpec { port: store::Port { target, .. }, origin } = spec;
     let vm = match target {
-        Target::Device { vm, .. } => vm.clone(),
-        Target::Vif(uuid) => uuid.to_string(),
+        PortTarget::Device { vm, .. } => vm.clone(),
+        PortTarget::Vif(uuid) => uuid.to_string(),
     };
     let subject = Subject::Port(target.clone(), origin.clone());
     Problem { subject, vm: Some(vm), message: message.to_owned() }
@@ -80,8 +81,8 @@ pub(super) fn about(spec: &PortSpec, message: &str) -> Problem {
 /// What the pool does not have, or has twice.
 pub(super) fn bind(spec: &PortSpec, index: &Index<'_>) -> Result<(Ref<Vif>, Binding, Bound), String> {
     let inventory = index.inventory;
-    let (vm_ref, vm, vif_ref, vif) = match &spec.target {
-        Target::Device { vm, device } => {
+    let (vm_ref, vm, vif_ref, vif) = match &spec.port.target {
+        PortTarget::Device { vm, device } => {
             let (vm_ref, vm) = match index.guests(vm)[..] {
                 [found] => found,
                 [] => return Err("the pool has no VM of this name or uuid".to_owned()),
@@ -91,7 +92,7 @@ pub(super) fn bind(spec: &PortSpec, index: &Index<'_>) -> Result<(Ref<Vif>, Bind
             let (vif_ref, vif) = vif.ok_or("the VM has no VIF of this device number")?;
             (vm_ref, vm, *vif_ref, *vif)
         }
-        Target::Vif(uuid) => {
+        PortTarget::Vif(uuid) => {
             let (vif_ref, vif) = index.vifs.get(uuid.as_str()).ok_or("the pool has no VIF of this uuid")?;
             let vm = inventory.vms.get_key_value(&vif.vm).filter(|(_, vm)| vm.is_guest());
             let (vm_ref, vm) = vm.ok_or("its VM is none of a tenant's")?;
@@ -105,10 +106,10 @@ pub(super) fn bind(spec: &PortSpec, index: &Index<'_>) -> Result<(Ref<Vif>, Bind
     let port = Port {
         vif: vif.uuid.to_string().parse().map_err(|e: ruleset::ids::InvalidId| e.to_string())?,
         mac: Mac(vif.mac.0),
-        addresses: spec.addresses.clone(),
-        pairs: spec.pairs.clone(),
-        groups: spec.groups.clone(),
-        security: spec.security,
+        addresses: spec.port.addresses.clone(),
+        pairs: spec.port.pairs.clone(),
+        groups: spec.port.groups.clone(),
+        security: spec.port.security,
     };
     let live = live(vm, vif_ref, vif, network, &port)?;
     let coming = coming((vm_ref, vm), vif, network, index)?;
@@ -126,7 +127,7 @@ pub(super) fn bind(spec: &PortSpec, index: &Index<'_>) -> Result<(Ref<Vif>, Bind
         vif: port.vif.clone(),
         vm: vm_ref.clone(),
         host: live.as_ref().map(|live| live.host.clone()),
-        groups: spec.groups.clone(),
+        groups: spec.port.groups.clone(),
     };
     Ok((vif_ref.clone(), binding, Bound { port, live, coming, idle }))
 }

@@ -17,7 +17,7 @@ use crate::intake::inventory::Inventory;
 /// The group that lets a VM reach the XAPI of every host. A policy file cannot define it: there, ids of groups with
 /// this prefix are refused.
 fn group_id() -> Result<GroupId, InvalidId> {
-    format!("{}xapi", crate::intake::policy_file::RESERVED_PREFIX).parse()
+    format!("{}xapi", store::RESERVED_PREFIX).parse()
 }
 
 /// The policy with that group.
@@ -36,13 +36,7 @@ pub(super) fn with_group(policy: &Policy, inventory: &Inventory) -> Policy {
         })
     };
     let rules = addresses(inventory).enumerate().filter_map(rule).collect();
-    let group = Group {
-        id: id.clone(),
-        name: String::new(),
-        description: String::new(),
-        project: String::new(),
-        rules,
-    };
+    let group = Group { id: id.clone(), rules };
     policy.groups.insert(id, group);
     policy
 }

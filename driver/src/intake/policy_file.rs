@@ -5,20 +5,19 @@
 
 mod convert;
 mod document;
-mod raw;
+mod file;
 mod stored;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ruleset::ids::{GroupId, VifUuid};
-use ruleset::model::{AddressPair, Policy, PortSecurity};
+use api::wire::DocumentInput;
+use ruleset::model::Policy;
+use store::{Port, Snapshot};
 
-pub use document::PolicyDocument;
-pub use stored::Rows;
-
-/// Ids of groups that the driver makes itself begin so.
-pub(crate) const RESERVED_PREFIX: &str = "drawbridge:";
+use self::document::Places;
+pub use self::document::PolicyDocument;
+pub use self::stored::Rows;
 
 /// A policy file, understood.
 #[derive(Debug, Default)]
@@ -31,35 +30,13 @@ pub struct PolicyFile {
     pub guarded_networks: Vec<String>,
 }
 
-/// A port as the policy names it.
+/// A port of the policy.
 #[derive(Clone, Debug)]
 pub struct PortSpec {
-    /// The VIF.
-    pub target: Target,
-    /// Its groups.
-    pub groups: Vec<GroupId>,
-    /// Fixed addresses.
-    pub addresses: Vec<std::net::IpAddr>,
-    /// Allowed address pairs.
-    pub pairs: Vec<AddressPair>,
-    /// Filtered at all?
-    pub security: PortSecurity,
+    /// What is said of it; its id is a store's.
+    pub port: Port,
     /// Where it is described.
     pub origin: Origin,
-}
-
-/// How a policy names a VIF.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Target {
-    /// A device of a VM.
-    Device {
-        /// Name or uuid of the VM.
-        vm: String,
-        /// The VIF's device number.
-        device: u32,
-    },
-    /// XAPI's uuid.
-    Vif(VifUuid),
 }
 
 /// Where a port is described.
@@ -69,15 +46,6 @@ pub enum Origin {
     Line(usize),
     /// In the store, under this id.
     Stored(String),
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Device { vm, device } => write!(f, "VM {vm} device {device}"),
-            Self::Vif(uuid) => write!(f, "VIF {uuid}"),
-        }
-    }
 }
 
 impl fmt::Display for Origin {
@@ -136,10 +104,24 @@ impl PolicyFile {
     /// # Errors
     /// [`PolicyError`], located.
     pub fn parse(path: &Path, text: &str) -> Result<Self, PolicyError> {
-        convert::convert(syntax(path, text)?, text).map_err(|mistake| {
-            let (line, column) = position(text, mistake.offset);
-            PolicyError::Meaning { path: path.to_owned(), line, column, message: mistake.message }
+        let mut document = syntax(path, text)?;
+        convert::without_a_store(&mut document);
+        let places = Places::of(text);
+        let place = |pointer: &str| places.find(pointer).unwrap_or((1, 1));
+        let origin = |index, _: &Port| Origin::Line(place(&format!("/ports/{index}")).0);
+        convert::policy(document, origin).map_err(|mistake| {
+            let (line, column) = place(mistake.pointer.as_deref().unwrap_or_default());
+            PolicyError::Meaning { path: path.to_owned(), line, column, message: mistake.detail }
         })
+    }
+}
+
+/// What a store holds.
+impl From<Snapshot> for PolicyFile {
+    fn from(snapshot: Snapshot) -> Self {
+        let Snapshot { generation: _, adopted: _, policy, ports, guarded_networks } = snapshot;
+        let spec = |port: Port| PortSpec { origin: Origin::Stored(port.id.to_string()), port };
+        Self { policy, ports: ports.into_iter().map(spec).collect(), guarded_networks }
     }
 }
 
@@ -147,19 +129,11 @@ fn read(path: &Path) -> Result<String, PolicyError> {
     std::fs::read_to_string(path).map_err(|source| PolicyError::Read { path: path.to_owned(), source })
 }
 
-fn syntax(path: &Path, text: &str) -> Result<raw::File, PolicyError> {
-    toml::from_str(text).map_err(|e| PolicyError::Syntax {
+fn syntax(path: &Path, text: &str) -> Result<DocumentInput, PolicyError> {
+    toml::from_str::<file::File>(text).map(Into::into).map_err(|e| PolicyError::Syntax {
         path: path.to_owned(),
         message: e.to_string().trim_end().to_owned(),
     })
-}
-
-/// Line and column, from 1, of a byte offset.
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::convert::{PairJson, RuleColumns, security_word};
+use crate::convert::RuleColumns;
 use crate::model::{AddressSet, Entity, Group, GroupRule, Port, PortTarget, Project, ProviderRule};
 
 /// Who edits.
@@ -53,10 +53,9 @@ pub(crate) fn to_json(entity: &Entity) -> Value {
             json!({"id": id, "project": project, "name": name, "description": description, "addresses": addresses})
         }
         Entity::Port(Port { id, project, target, addresses, pairs, groups, security }) => {
-            let pairs: Vec<PairJson> = pairs.iter().map(Into::into).collect();
             let mut port = json!({
                 "id": id, "project": project, "addresses": addresses, "pairs": pairs, "groups": groups,
-                "security": security_word(*security),
+                "security": security,
             });
             match target {
                 PortTarget::Device { vm, device } => {

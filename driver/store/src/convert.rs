@@ -1,12 +1,9 @@
 //! Between entities and what a database column or a line of the audit holds.
 
-use ipnet::IpNet;
-use ruleset::ids::Mac;
-use ruleset::model::{
-    AddressPair, Direction, Family, Icmp, InvalidService, PortRange, PortSecurity, Protocol, Remote, Rule,
-    Service,
-};
-use serde::{Deserialize, Serialize};
+use ruleset::model::{Family, Icmp, InvalidService, PortRange, Protocol, Remote, Rule, Service};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
+use serde_json::Value;
 
 /// A rule in columns; also its form in the audit.
 #[derive(Clone, Debug, Serialize)]
@@ -47,25 +44,21 @@ impl RuleColumns {
     pub(crate) fn new(rule: &Rule) -> Self {
         let Rule { id: _, direction, family, service, remote, description } = rule;
         let (protocol, ports, kind, code) = parts(*service);
-        let (word, prefix, group, set) = match remote {
+        let (kind_of_remote, prefix, group, set) = match remote {
             Remote::Any => ("any", None, None, None),
             Remote::Prefix(net) => ("prefix", Some(net.to_string()), None, None),
             Remote::Group(id) => ("group", None, Some(id.to_string()), None),
             Remote::Set(id) => ("set", None, None, Some(id.to_string())),
         };
-        let direction = match direction {
-            Direction::Ingress => "ingress",
-            Direction::Egress => "egress",
-        };
         Self {
-            direction: direction.to_owned(),
-            ethertype: family.to_string(),
+            direction: word(direction),
+            ethertype: word(family),
             protocol: protocol.map(|p| p.0.into()),
             port_first: ports.map(|r| r.first().into()),
             port_last: ports.map(|r| r.last().into()),
             icmp_type: kind.map(Into::into),
             icmp_code: code.map(Into::into),
-            remote: word.to_owned(),
+            remote: kind_of_remote.to_owned(),
             remote_prefix: prefix,
             remote_group: group,
             remote_set: set,
@@ -75,16 +68,8 @@ impl RuleColumns {
 
     /// The rule, or what is wrong with the columns.
     pub(crate) fn rule(self, id: &str) -> Result<Rule, String> {
-        let direction = match self.direction.as_str() {
-            "ingress" => Direction::Ingress,
-            "egress" => Direction::Egress,
-            other => return Err(format!("unknown direction {other:?}")),
-        };
-        let family = match self.ethertype.as_str() {
-            "ipv4" => Family::Ipv4,
-            "ipv6" => Family::Ipv6,
-            other => return Err(format!("unknown ethertype {other:?}")),
-        };
+        let direction = from_word("direction", &self.direction)?;
+        let family = from_word("ethertype", &self.ethertype)?;
         let ports = match (self.port_first, self.port_last) {
             (None, None) => None,
             (Some(first), Some(last)) => {
@@ -107,40 +92,18 @@ impl RuleColumns {
     }
 }
 
-/// An address pair in JSON; a `mac` of null means the port's own.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PairJson {
-    mac: Option<Mac>,
-    net: IpNet,
-}
-
-impl From<&AddressPair> for PairJson {
-    fn from(pair: &AddressPair) -> Self {
-        let AddressPair { mac, net } = pair;
-        Self { mac: *mac, net: *net }
+/// A word of a closed list, as serde has it.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        other => unreachable!("no word: {other:?}"),
     }
 }
 
-impl From<PairJson> for AddressPair {
-    fn from(PairJson { mac, net }: PairJson) -> Self {
-        Self { mac, net }
-    }
-}
-
-pub(crate) fn security_word(security: PortSecurity) -> &'static str {
-    match security {
-        PortSecurity::On => "on",
-        PortSecurity::Off => "off",
-    }
-}
-
-pub(crate) fn security(word: &str) -> Result<PortSecurity, String> {
-    match word {
-        "on" => Ok(PortSecurity::On),
-        "off" => Ok(PortSecurity::Off),
-        other => Err(format!("unknown port security {other:?}")),
-    }
+/// The value of a word in this column.
+pub(crate) fn from_word<T: DeserializeOwned>(column: &str, word: &str) -> Result<T, String> {
+    T::deserialize(word.into_deserializer())
+        .map_err(|error: serde::de::value::Error| format!("{column}: {error}"))
 }
 
 /// A text column as a value of its type.

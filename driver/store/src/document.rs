@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruleset::ids::{GroupId, RuleId};
-use ruleset::model::{Direction, Family, Remote, Rule, Service};
+use ruleset::model::Rule;
 
 use crate::edit::{Edit, EditError};
 use crate::ids::{PortId, ProjectId, new_id};
@@ -21,8 +21,8 @@ pub struct Document {
     pub groups: Vec<GroupDocument>,
     /// Ports.
     pub ports: Vec<PortDocument>,
-    /// The operator's rules.
-    pub provider_rules: Vec<ProviderRule>,
+    /// The operator's rules; one that means both families is two.
+    pub provider_rules: Vec<Vec<ProviderRule>>,
     /// Guarded networks, by name or uuid.
     pub guarded_networks: Vec<String>,
 }
@@ -45,8 +45,8 @@ pub struct ProjectDocument {
 pub struct GroupDocument {
     /// The group.
     pub group: Group,
-    /// All of its rules.
-    pub rules: Vec<RuleDocument>,
+    /// All of its rules; one that means both families is two.
+    pub rules: Vec<Vec<RuleDocument>>,
 }
 
 /// A rule of a document.
@@ -54,16 +54,8 @@ pub struct GroupDocument {
 pub struct RuleDocument {
     /// Its id; without one, the rule of the group that says the same is meant.
     pub id: Option<RuleId>,
-    /// Direction, seen from the guest.
-    pub direction: Direction,
-    /// Address family.
-    pub family: Family,
-    /// Protocol and ports.
-    pub service: Service,
-    /// Whom it admits.
-    pub remote: Remote,
-    /// For people.
-    pub description: String,
+    /// Everything else; its own id is not looked at.
+    pub rule: Rule,
 }
 
 /// A port of a document.
@@ -154,6 +146,11 @@ impl State {
     }
 }
 
+/// Each rule with the place of what it was said by.
+fn each<T>(rules: &[Vec<T>]) -> impl Iterator<Item = (usize, &T)> {
+    rules.iter().enumerate().flat_map(|(index, rules)| rules.iter().map(move |rule| (index, rule)))
+}
+
 struct Planner {
     state: State,
     generation: u64,
@@ -196,7 +193,7 @@ impl Planner {
         for (port, path) in ports {
             self.put_if_new(Entity::Port(port), &path)?;
         }
-        for (index, rule) in provider_rules.iter().enumerate() {
+        for (index, rule) in each(provider_rules) {
             self.put(Entity::ProviderRule(rule.clone()), &format!("/provider_rules/{index}"))?;
         }
         for (index, name) in guarded_networks.iter().enumerate() {
@@ -230,11 +227,10 @@ impl Planner {
         found: &mut Vec<(GroupRule, String)>,
     ) -> Result<(), DocumentRefused> {
         let group = &document.group.id;
-        for (index, rule) in document.rules.iter().enumerate() {
+        for (index, RuleDocument { id, rule }) in each(&document.rules) {
             let path = format!("{path}/{index}");
-            let RuleDocument { id, direction, family, service, remote, description } = rule.clone();
-            let placeholder = id.clone().unwrap_or_else(new_id);
-            let rule = Rule { id: placeholder, direction, family, service, remote, description };
+            let mut rule = rule.clone();
+            rule.id = id.clone().unwrap_or_else(new_id);
             let entity = crate::validate::canonical(Entity::Rule(GroupRule { group: group.clone(), rule }))
                 .map_err(|error| DocumentRefused { path: path.clone(), error })?;
             let Entity::Rule(mut rule) = entity else { continue };

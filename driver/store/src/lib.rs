@@ -32,7 +32,7 @@ pub use model::{
     AddressSet, Entity, Group, GroupRule, ImplicitRules, Key, Kind, OnRuleRemoval, Port, PortTarget, Project,
     ProviderRule, Row, implicit_rules,
 };
-pub use snapshot::{PortSpec, Snapshot};
+pub use snapshot::Snapshot;
 pub use state::State;
 pub use store::{Applied, Store, StoreError};
 pub use touched::Touched;

@@ -87,6 +87,15 @@ pub enum PortTarget {
     Vif(VifUuid),
 }
 
+impl fmt::Display for PortTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device { vm, device } => write!(f, "VM {vm} device {device}"),
+            Self::Vif(uuid) => write!(f, "VIF {uuid}"),
+        }
+    }
+}
+
 /// A port: one VIF with its policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {

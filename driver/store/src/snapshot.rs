@@ -1,30 +1,9 @@
 //! What the daemon enforces, at one generation.
 
-use std::net::IpAddr;
+use ruleset::model::{self, Policy};
 
-use ruleset::ids::GroupId;
-use ruleset::model::{self, AddressPair, Policy, PortSecurity};
-
-use crate::ids::PortId;
-use crate::model::{AddressSet, Entity, Group, Kind, OnRuleRemoval, Port, PortTarget, ProviderRule};
+use crate::model::{AddressSet, Entity, Group, Kind, OnRuleRemoval, Port, ProviderRule};
 use crate::state::State;
-
-/// A port, for whoever binds it to a VIF.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortSpec {
-    /// The port's id.
-    pub id: PortId,
-    /// Which VIF it is.
-    pub target: PortTarget,
-    /// Its groups.
-    pub groups: Vec<GroupId>,
-    /// Fixed addresses.
-    pub addresses: Vec<IpAddr>,
-    /// Allowed address pairs.
-    pub pairs: Vec<AddressPair>,
-    /// Filtered at all?
-    pub security: PortSecurity,
-}
 
 /// Everything that has to be enforced, as of one generation.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +15,7 @@ pub struct Snapshot {
     /// Groups, sets and the operator's rules in their order.
     pub policy: Policy,
     /// Ports, by id.
-    pub ports: Vec<PortSpec>,
+    pub ports: Vec<Port>,
     /// Guarded networks by name or uuid.
     pub guarded_networks: Vec<String>,
 }
@@ -49,9 +28,7 @@ impl State {
             Snapshot { generation: self.generation(), adopted: self.adopted(), ..Snapshot::default() };
         let Snapshot { policy, ports, guarded_networks, .. } = &mut snapshot;
         for row in self.rows(Kind::Group, None) {
-            let Entity::Group(Group { id, project, name, description, on_rule_removal }) = &row.entity else {
-                continue;
-            };
+            let Entity::Group(Group { id, on_rule_removal, .. }) = &row.entity else { continue };
             let rules = self.rules_of(id).filter_map(|row| match &row.entity {
                 Entity::Rule(rule) => Some(rule.rule.clone()),
                 _ => None,
@@ -59,14 +36,7 @@ impl State {
             if *on_rule_removal == OnRuleRemoval::Keep {
                 policy.keep.insert(id.clone());
             }
-            let group = model::Group {
-                id: id.clone(),
-                name: name.clone(),
-                description: description.clone(),
-                project: project.as_ref().map(ToString::to_string).unwrap_or_default(),
-                rules: rules.collect(),
-            };
-            policy.groups.insert(id.clone(), group);
+            policy.groups.insert(id.clone(), model::Group { id: id.clone(), rules: rules.collect() });
         }
         for row in self.rows(Kind::Set, None) {
             if let Entity::Set(AddressSet { id, addresses, .. }) = &row.entity {
@@ -81,15 +51,8 @@ impl State {
             })
             .collect();
         for row in self.rows(Kind::Port, None) {
-            if let Entity::Port(Port { id, target, addresses, pairs, groups, security, .. }) = &row.entity {
-                ports.push(PortSpec {
-                    id: id.clone(),
-                    target: target.clone(),
-                    groups: groups.clone(),
-                    addresses: addresses.clone(),
-                    pairs: pairs.clone(),
-                    security: *security,
-                });
+            if let Entity::Port(port) = &row.entity {
+                ports.push(port.clone());
             }
         }
         for row in self.rows(Kind::GuardedNetwork, None) {

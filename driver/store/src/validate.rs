@@ -46,7 +46,7 @@ pub(crate) fn canonical(entity: Entity) -> Result<Entity, EditError> {
             sort(addresses);
             Entity::Set(set)
         }
-        Entity::Port(port) => Entity::Port(canonical_port(port)?),
+        Entity::Port(port) => Entity::Port(port.canonical()?),
         Entity::GuardedNetwork(name) => {
             label("name", &name)?;
             Entity::GuardedNetwork(name)
@@ -67,30 +67,36 @@ fn canonical_rule(mut rule: Rule) -> Result<Rule, EditError> {
     Ok(rule)
 }
 
-fn canonical_port(mut port: Port) -> Result<Port, EditError> {
-    let Port { id: _, project: _, target, addresses, pairs, groups, security: _ } = &mut port;
-    if let PortTarget::Device { vm, device: _ } = target {
-        label("vm", vm)?;
-    }
-    for (index, address) in addresses.iter().enumerate() {
-        if address.is_multicast() || address.is_unspecified() || is_broadcast(*address) {
-            let field = format!("addresses/{index}");
-            return Err(EditError::NotAGuestsAddress { field, address: IpNet::from(*address) });
+impl Port {
+    /// Its canonical form.
+    ///
+    /// # Errors
+    /// [`EditError`] if its VM has no name that XAPI could give, or an address is none of a guest's.
+    pub fn canonical(mut self) -> Result<Self, EditError> {
+        let Self { id: _, project: _, target, addresses, pairs, groups, security: _ } = &mut self;
+        if let PortTarget::Device { vm, device: _ } = target {
+            label("vm", vm)?;
         }
-    }
-    for (index, AddressPair { mac: _, net }) in pairs.iter_mut().enumerate() {
-        *net = net.trunc();
-        if net.network().is_multicast() {
-            return Err(EditError::NotAGuestsAddress {
-                field: format!("address_pairs/{index}"),
-                address: *net,
-            });
+        for (index, address) in addresses.iter().enumerate() {
+            if address.is_multicast() || address.is_unspecified() || is_broadcast(*address) {
+                let field = format!("addresses/{index}");
+                return Err(EditError::NotAGuestsAddress { field, address: IpNet::from(*address) });
+            }
         }
+        for (index, AddressPair { mac: _, net }) in pairs.iter_mut().enumerate() {
+            *net = net.trunc();
+            if net.network().is_multicast() {
+                return Err(EditError::NotAGuestsAddress {
+                    field: format!("address_pairs/{index}"),
+                    address: *net,
+                });
+            }
+        }
+        sort(addresses);
+        sort(pairs);
+        sort(groups);
+        Ok(self)
     }
-    sort(addresses);
-    sort(pairs);
-    sort(groups);
-    Ok(port)
 }
 
 fn is_broadcast(address: IpAddr) -> bool {

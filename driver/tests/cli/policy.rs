@@ -156,7 +156,7 @@ async fn a_mistake_is_told_with_its_line() {
         (
             "[[group]]\nid = \"g\"\n\n[[group.rule]]\ndirection = \"ingress\"\nprotocol = \"tcpx\"\n",
             1,
-            "line 4: unknown protocol",
+            "line 6: unknown protocol",
         ),
         ("\n[[group]]\nid = \"g\"\nproject = \"nobody\"\n", 1, "line 2: there is no project nobody"),
         (

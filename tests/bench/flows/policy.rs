@@ -67,7 +67,7 @@ pub(super) fn host(size: Size, edit: Edit) -> Result<HostDesired> {
 
 fn group(id: &str, rules: Vec<Rule>) -> Result<Group> {
     let id: GroupId = id.parse()?;
-    Ok(Group { id, name: String::new(), description: String::new(), project: String::new(), rules })
+    Ok(Group { id, rules })
 }
 
 /// Puts the VIFs of these ports on the switch; nobody is behind them.

@@ -123,7 +123,7 @@ fn rule(port: u16) -> RuleInput {
         direction: Direction::Ingress,
         ethertype: Some(Ethertype::Ipv4),
         protocol: Some(Protocol::Name("tcp".to_owned())),
-        ports: Some(Ports::One(port)),
+        ports: Some(Ports::One(port.into())),
         icmp_type: None,
         icmp_code: None,
         remote_cidr: None,

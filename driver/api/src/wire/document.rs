@@ -1,8 +1,10 @@
 //! A declarative document: what should be, whatever is.
 
+use ruleset::model;
 use serde::{Deserialize, Serialize};
 use store::{
-    Document, GroupDocument, Key, Plan, PortDocument, ProjectDocument, RuleDocument, implicit_rules,
+    Document, GroupDocument, GroupRule, Key, Plan, PortDocument, ProjectDocument, RuleDocument,
+    implicit_rules,
 };
 use utoipa::ToSchema;
 
@@ -143,10 +145,7 @@ impl TryFrom<DocumentInput> for Document {
                 let id = parse_optional(port.id.as_deref(), "/id")?;
                 Ok(PortDocument { id, port: port.port()? })
             })?,
-            provider_rules: each(provider_rules, "/provider_rules", provider)?
-                .into_iter()
-                .flatten()
-                .collect(),
+            provider_rules: each(provider_rules, "/provider_rules", provider)?,
             guarded_networks,
         })
     }
@@ -162,38 +161,27 @@ impl GroupDocumentInput {
             description,
             on_rule_removal: on_rule_removal.into(),
         };
-        let listed = each(rules, "/rules", |_, rule| rule.expand())?.into_iter().flatten();
-        let implicit = implicit_rules(implicit.into(), &group.id).into_iter().map(|rule| {
-            let ruleset::model::Rule { id: _, direction, family, service, remote, description } = rule.rule;
-            RuleDocument { id: None, direction, family, service, remote, description }
-        });
-        let mut rules: Vec<RuleDocument> = listed.collect();
-        for rule in implicit {
+        let mut rules = each(rules, "/rules", |_, rule| rule.expand())?;
+        for GroupRule { group: _, rule } in implicit_rules(implicit.into(), &group.id) {
             // Who lists what is implied says it twice and means it once.
-            if !rules.iter().any(|listed| says_the_same(listed, &rule)) {
-                rules.push(rule);
+            if !rules.iter().flatten().any(|listed| says_the_same(&listed.rule, &rule)) {
+                rules.push(vec![RuleDocument { id: None, rule }]);
             }
         }
         Ok(GroupDocument { group, rules })
     }
 }
 
-fn says_the_same(a: &RuleDocument, b: &RuleDocument) -> bool {
-    let RuleDocument { id: _, direction, family, service, remote, description: _ } = a;
+fn says_the_same(a: &model::Rule, b: &model::Rule) -> bool {
+    let model::Rule { id: _, direction, family, service, remote, description: _ } = a;
     (*direction, *family, *service, remote) == (b.direction, b.family, b.service, &b.remote)
 }
 
-fn provider(index: usize, input: ProviderRuleInput) -> Result<Vec<store::ProviderRule>, Problem> {
+fn provider(index: usize, mut input: ProviderRuleInput) -> Result<Vec<store::ProviderRule>, Problem> {
     let place = u32::try_from(index + 1).unwrap_or(u32::MAX);
     let position = input.position.unwrap_or_else(|| place.saturating_mul(10));
     let action = input.action.into();
-    let mut rule = input.rule();
-    rule.id.get_or_insert_with(|| format!("provider-{place}"));
-    let rules = rule.expand()?.into_iter().map(|rule| {
-        let RuleDocument { id, direction, family, service, remote, description } = rule;
-        let id = id.unwrap_or_else(store::new_id);
-        let rule = ruleset::model::Rule { id, direction, family, service, remote, description };
-        store::ProviderRule { position, action, rule }
-    });
-    Ok(rules.collect())
+    input.id.get_or_insert_with(|| format!("provider-{place}"));
+    let rules = input.expand()?.into_iter();
+    Ok(rules.map(|rule| store::ProviderRule { position, action, rule: rule.rule }).collect())
 }

@@ -168,7 +168,7 @@ impl Thing {
 /// A provider rule; without a position it comes behind all others, or stays where it is.
 pub(crate) fn provider_rule(input: ProviderRuleInput, state: &State) -> Result<store::ProviderRule, Problem> {
     let (position, action) = (input.position, input.action.into());
-    let rule = input.rule().rule()?;
+    let rule = input.rule()?;
     let rules = state.provider_rules();
     let there = rules.iter().find(|r| r.rule.id == rule.id).map(|r| r.position);
     let behind = || rules.last().map_or(0, |last| last.position).saturating_add(10);

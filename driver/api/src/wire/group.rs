@@ -33,11 +33,11 @@ pub struct ProjectInput {
     #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub id: Option<String>,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 255)]
     pub name: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 1024)]
     pub description: String,
     /// The id of its default group, which is made with it; made up if not given. Cannot be changed.
@@ -50,6 +50,13 @@ impl From<(&store::Project, u64)> for Project {
     fn from((project, revision): (&store::Project, u64)) -> Self {
         let store::Project { id, name, description, default_group } = project.clone();
         Self { id: id.into(), name, description, default_group: default_group.into(), revision }
+    }
+}
+
+impl From<Project> for ProjectInput {
+    fn from(project: Project) -> Self {
+        let Project { id, name, description, default_group, revision: _ } = project;
+        Self { id: Some(id), name, description, default_group: Some(default_group) }
     }
 }
 
@@ -93,11 +100,11 @@ pub struct GroupInput {
     #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub project: Option<String>,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 255)]
     pub name: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 1024)]
     pub description: String,
     /// What becomes of connections when their rule goes.
@@ -164,11 +171,11 @@ pub struct AddressSetInput {
     #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub project: Option<String>,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 255)]
     pub name: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 1024)]
     pub description: String,
     /// Addresses and prefixes, such as `192.0.2.7` and `2001:db8::/32`; host bits are cleared.
@@ -181,6 +188,13 @@ impl From<(&store::AddressSet, u64)> for AddressSet {
         let store::AddressSet { id, project, name, description, addresses } = set.clone();
         let addresses = addresses.iter().map(ToString::to_string).collect();
         Self { id: id.into(), project: project.map(Into::into), name, description, addresses, revision }
+    }
+}
+
+impl From<AddressSet> for AddressSetInput {
+    fn from(set: AddressSet) -> Self {
+        let AddressSet { id, project, name, description, addresses, revision: _ } = set;
+        Self { id: Some(id), project, name, description, addresses }
     }
 }
 

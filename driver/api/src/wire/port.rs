@@ -67,13 +67,13 @@ pub struct PortInput {
     #[schema(pattern = "^[A-Za-z0-9._:-]{1,64}$")]
     pub vif: Option<String>,
     /// Fixed addresses.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
     /// Further addresses that the guest may use.
-    #[serde(default, deserialize_with = "objects")]
+    #[serde(default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub address_pairs: Vec<AddressPair>,
     /// Groups; none means that only DHCP, ARP, ND and replies pass.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
     /// Whether it is filtered at all.
     #[serde(default = "yes")]
@@ -124,6 +124,25 @@ impl From<(&store::Port, u64)> for Port {
             revision,
             state: None,
         }
+    }
+}
+
+impl From<Port> for PortInput {
+    fn from(port: Port) -> Self {
+        let Port {
+            id,
+            project,
+            vm,
+            device,
+            vif,
+            addresses,
+            address_pairs,
+            groups,
+            port_security,
+            revision: _,
+            state: _,
+        } = port;
+        Self { id: Some(id), project, vm, device, vif, addresses, address_pairs, groups, port_security }
     }
 }
 

@@ -141,6 +141,19 @@ async fn a_mistake_in_a_document_has_its_place() {
             {"direction": "ingress", "protocol": "tcp", "ports": "0"}]}]}),
             Code::InvalidValue,
         ),
+        // A rule of both families is two in the store, and one in the document.
+        (
+            "/groups/0/rules/1",
+            json!({"groups": [{"id": "a", "rules": [
+            {"direction": "ingress"}, {"direction": "ingress", "ethertype": "ipv4", "remote_group": "nobody"}]}]}),
+            Code::UnknownReference,
+        ),
+        (
+            "/provider_rules/1",
+            json!({"provider_rules": [{"action": "deny", "direction": "ingress"},
+            {"action": "deny", "direction": "ingress", "ethertype": "ipv4", "remote_set": "nothing"}]}),
+            Code::UnknownReference,
+        ),
         ("/guarded_networks/0/name", json!({"guarded_networks": [""]}), Code::InvalidValue),
         ("/groups/0/colour", json!({"groups": [{"id": "a", "colour": "red"}]}), Code::InvalidBody),
     ];

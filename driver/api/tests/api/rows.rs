@@ -96,6 +96,21 @@ async fn a_mistake_in_a_rule_has_a_code_and_a_place() {
             "/protocol",
         ),
         (
+            json!({"direction": "ingress", "ethertype": "ipv4", "protocol": 300}),
+            Code::InvalidValue,
+            "/protocol",
+        ),
+        (
+            json!({"direction": "ingress", "ethertype": "ipv4", "protocol": 6.5}),
+            Code::InvalidBody,
+            "/protocol",
+        ),
+        (
+            json!({"direction": "ingress", "ethertype": "ipv4", "protocol": "tcp", "ports": 70_000}),
+            Code::InvalidValue,
+            "/ports",
+        ),
+        (
             json!({"direction": "ingress", "ethertype": "ipv6", "remote_cidr": "10.0.0.0/8"}),
             Code::InvalidValue,
             "/remote_cidr",

@@ -13,13 +13,7 @@ pub(crate) fn rule(id: &str, direction: Direction, family: Family, service: Serv
 }
 
 fn group(id: &str, rules: Vec<Rule>) -> Group {
-    Group {
-        id: id.parse().unwrap(),
-        name: id.to_owned(),
-        description: String::new(),
-        project: String::new(),
-        rules,
-    }
+    Group { id: id.parse().unwrap(), rules }
 }
 
 pub(crate) fn tcp(port: u16) -> Service {

@@ -82,17 +82,11 @@ pub struct Rule {
     pub description: String,
 }
 
-/// A security group.
+/// A security group, as far as it decides what passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Id, unique in the policy.
     pub id: GroupId,
-    /// Name for people.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// The project (tenant) that owns it; empty where there are none.
-    pub project: String,
     /// Its rules; order has no meaning.
     pub rules: Vec<Rule>,
 }

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::group::Family;
 use crate::ids::{GroupId, Mac, VifUuid};
 
 /// Whether a port is filtered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PortSecurity {
     /// Source checks and groups apply.
     On,
@@ -17,7 +19,8 @@ pub enum PortSecurity {
 }
 
 /// Another address the guest may use (neutron's `allowed_address_pairs`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AddressPair {
     /// Its MAC; `None` means the port's own.
     pub mac: Option<Mac>,

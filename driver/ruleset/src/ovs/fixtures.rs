@@ -23,9 +23,6 @@ pub(crate) fn host() -> HostPolicy {
     let web = Remote::Group("web".parse().unwrap());
     let group = Group {
         id: "web".parse().unwrap(),
-        name: "web".to_owned(),
-        description: String::new(),
-        project: String::new(),
         rules: vec![
             rule("out", Direction::Egress, Service::Any, Remote::Any),
             rule("http", Direction::Ingress, ports(80, 83), Remote::Any),

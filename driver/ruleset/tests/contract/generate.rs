@@ -191,8 +191,7 @@ fn lifelines(r: &mut Random, guarded: &BTreeSet<Interface>) -> BTreeSet<Lifeline
 }
 
 fn group(id: &str, rules: Vec<Rule>) -> Group {
-    let (name, description, project) = (id.to_owned(), String::new(), String::new());
-    Group { id: id.parse().unwrap(), name, description, project, rules }
+    Group { id: id.parse().unwrap(), rules }
 }
 
 fn some_groups(r: &mut Random, policy: &Policy) -> Vec<GroupId> {

@@ -34,9 +34,8 @@ fn host(admitted: bool, keep: bool) -> HostPolicy {
         ("ssh", if admitted { vec![rule("ssh", Direction::Ingress, ssh)] } else { Vec::new() }),
         ("in", vec![rule("in", Direction::Ingress, Service::Any)]),
     ] {
-        let text = String::new;
         let id: ruleset::ids::GroupId = id.parse().unwrap();
-        let group = Group { id: id.clone(), name: text(), description: text(), project: text(), rules };
+        let group = Group { id: id.clone(), rules };
         policy.groups.insert(id.clone(), group);
         // Where the sender's group keeps connections and the receiver's does not, they are cut all the same.
         if keep && id.as_str() == "out" {

@@ -43,9 +43,8 @@ fn policy() -> Policy {
     };
     let ssh = Service::Ports(Protocol::TCP, PortRange::new(22, 22).unwrap());
     let rules = vec![rule("out", Direction::Egress, Service::Any), rule("ssh", Direction::Ingress, ssh)];
-    let text = String::new;
     let id: GroupId = "g".parse().unwrap();
-    let group = Group { id: id.clone(), name: text(), description: text(), project: text(), rules };
+    let group = Group { id: id.clone(), rules };
     Policy { groups: [(id, group)].into(), ..Policy::default() }
 }
 

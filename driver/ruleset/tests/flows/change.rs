@@ -109,13 +109,7 @@ fn cloud(vifs: u16, members: u16, rules: u16) -> (Policy, Vec<Attachment>, Vec<P
         description: String::new(),
     };
     let mut policy = Policy::default();
-    let group = Group {
-        id: "g".parse().unwrap(),
-        name: String::new(),
-        description: String::new(),
-        project: String::new(),
-        rules: (0..rules).map(rule).collect(),
-    };
+    let group = Group { id: "g".parse().unwrap(), rules: (0..rules).map(rule).collect() };
     policy.groups.insert(group.id.clone(), group);
     let attachments = (0..vifs).map(|n| Attachment {
         port: port(n),

@@ -5,17 +5,14 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ruleset::model::{Action, AddressPair};
 use serde::de::DeserializeOwned;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row as _};
 
 use super::{Database, DatabaseError, positive};
 use crate::audit::AuditRow;
-use crate::convert::{PairJson, RuleColumns, number, parse, security};
-use crate::model::{
-    AddressSet, Entity, Group, GroupRule, OnRuleRemoval, Port, PortTarget, Project, ProviderRule, Row,
-};
+use crate::convert::{RuleColumns, from_word, number, parse};
+use crate::model::{AddressSet, Entity, Group, GroupRule, Port, PortTarget, Project, ProviderRule, Row};
 use crate::state::State;
 
 /// A table's name, a row's id, and the row: whatever is wrong is said with both.
@@ -49,6 +46,10 @@ impl Reader<'_> {
     fn parsed_optional<T: FromStr<Err: Display>>(&self, column: &str) -> Result<Option<T>, DatabaseError> {
         let text: Option<String> = self.optional(column)?;
         text.map(|text| parse(&text)).transpose().map_err(|e| self.corrupt(&e))
+    }
+
+    fn word<T: DeserializeOwned>(&self, column: &str) -> Result<T, DatabaseError> {
+        from_word(column, &self.text(column)?).map_err(|e| self.corrupt(&e))
     }
 
     fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, DatabaseError> {
@@ -89,17 +90,12 @@ fn project(r: &Reader<'_>) -> Result<Entity, DatabaseError> {
 }
 
 fn group(r: &Reader<'_>) -> Result<Entity, DatabaseError> {
-    let on_rule_removal = match r.text("on_rule_removal")?.as_str() {
-        "cut" => OnRuleRemoval::Cut,
-        "keep" => OnRuleRemoval::Keep,
-        other => return Err(r.corrupt(&format!("unknown on_rule_removal {other:?}"))),
-    };
     Ok(Entity::Group(Group {
         id: r.parsed("id")?,
         project: r.parsed_optional("project")?,
         name: r.text("name")?,
         description: r.text("description")?,
-        on_rule_removal,
+        on_rule_removal: r.word("on_rule_removal")?,
     }))
 }
 
@@ -118,12 +114,8 @@ fn rule(r: &Reader<'_>) -> Result<Entity, DatabaseError> {
 }
 
 fn provider_rule(r: &Reader<'_>) -> Result<Entity, DatabaseError> {
-    let action = match r.text("action")?.as_str() {
-        "allow" => Action::Allow,
-        "deny" => Action::Deny,
-        other => return Err(r.corrupt(&format!("unknown action {other:?}"))),
-    };
-    Ok(Entity::ProviderRule(ProviderRule { position: r.number("position")?, action, rule: r.rule()? }))
+    let (position, action) = (r.number("position")?, r.word("action")?);
+    Ok(Entity::ProviderRule(ProviderRule { position, action, rule: r.rule()? }))
 }
 
 /// A port, still without its groups.
@@ -135,15 +127,14 @@ fn port(r: &Reader<'_>) -> Result<Entity, DatabaseError> {
         (None, None, Some(vif)) => PortTarget::Vif(vif),
         _ => return Err(r.corrupt(&"neither vm and device nor vif")),
     };
-    let pairs: Vec<PairJson> = r.json("pairs")?;
     Ok(Entity::Port(Port {
         id: r.parsed("id")?,
         project: r.parsed_optional("project")?,
         target,
         addresses: r.json("addresses")?,
-        pairs: pairs.into_iter().map(AddressPair::from).collect(),
+        pairs: r.json("pairs")?,
         groups: Vec::new(),
-        security: security(&r.text("security")?).map_err(|e| r.corrupt(&e))?,
+        security: r.word("security")?,
     }))
 }
 

@@ -3,90 +3,59 @@
 use serde_json::json;
 
 use super::signed;
-use crate::convert::{PairJson, RuleColumns, security_word};
-use crate::model::{ADOPTED, Entity, Kind, OnRuleRemoval, Port, PortTarget, Row};
-use ruleset::model::Action;
+use crate::convert::{RuleColumns, word};
+use crate::model::{ADOPTED, Entity, Kind, Port, PortTarget, Row};
 
 /// A table, as far as writing goes; its first column is the key that is removed by.
 #[derive(Debug)]
 pub(super) struct Table {
     name: &'static str,
-    columns: &'static [&'static str],
+    columns: &'static [&'static [&'static str]],
     /// Whether a row takes the place of the one of the same first column.
     replaces: bool,
 }
 
-const fn rows(name: &'static str, columns: &'static [&'static str]) -> Table {
+const fn rows(name: &'static str, columns: &'static [&'static [&'static str]]) -> Table {
     Table { name, columns, replaces: true }
 }
 
-const PROJECTS: Table = rows("projects", &["id", "revision", "name", "description", "default_group"]);
+const PROJECTS: Table = rows("projects", &[&["id", "revision", "name", "description", "default_group"]]);
 const GROUPS: Table =
-    rows("groups", &["id", "revision", "project", "name", "description", "on_rule_removal"]);
-const SETS: Table = rows("sets", &["id", "revision", "project", "name", "description", "addresses"]);
-const RULES: Table = rows(
-    "rules",
-    &[
-        "id",
-        "revision",
-        "direction",
-        "ethertype",
-        "protocol",
-        "port_first",
-        "port_last",
-        "icmp_type",
-        "icmp_code",
-        "remote",
-        "remote_prefix",
-        "remote_group",
-        "remote_set",
-        "description",
-        "group_id",
-    ],
-);
-const PROVIDER_RULES: Table = rows(
-    "provider_rules",
-    &[
-        "id",
-        "revision",
-        "direction",
-        "ethertype",
-        "protocol",
-        "port_first",
-        "port_last",
-        "icmp_type",
-        "icmp_code",
-        "remote",
-        "remote_prefix",
-        "remote_group",
-        "remote_set",
-        "description",
-        "position",
-        "action",
-    ],
-);
+    rows("groups", &[&["id", "revision", "project", "name", "description", "on_rule_removal"]]);
+const SETS: Table = rows("sets", &[&["id", "revision", "project", "name", "description", "addresses"]]);
+/// The columns of every rule, as `rule` fills them.
+const RULE: &[&str] = &[
+    "id",
+    "revision",
+    "direction",
+    "ethertype",
+    "protocol",
+    "port_first",
+    "port_last",
+    "icmp_type",
+    "icmp_code",
+    "remote",
+    "remote_prefix",
+    "remote_group",
+    "remote_set",
+    "description",
+];
+const RULES: Table = rows("rules", &[RULE, &["group_id"]]);
+const PROVIDER_RULES: Table = rows("provider_rules", &[RULE, &["position", "action"]]);
 const PORTS: Table =
-    rows("ports", &["id", "revision", "project", "vm", "device", "vif", "addresses", "pairs", "security"]);
-const GUARDED_NETWORKS: Table = rows("guarded_networks", &["name", "revision"]);
-const ADOPTION: Table = rows("adoption", &["id", "revision"]);
+    rows("ports", &[&["id", "revision", "project", "vm", "device", "vif", "addresses", "pairs", "security"]]);
+const GUARDED_NETWORKS: Table = rows("guarded_networks", &[&["name", "revision"]]);
+const ADOPTION: Table = rows("adoption", &[&["id", "revision"]]);
 
 /// Which port is in which group.
 pub(super) const PORT_GROUPS: Table =
-    Table { name: "port_groups", columns: &["port_id", "group_id"], replaces: false };
+    Table { name: "port_groups", columns: &[&["port_id", "group_id"]], replaces: false };
 /// Who did what.
 pub(super) const AUDIT: Table = Table {
     name: "audit",
     columns: &[
-        "generation",
-        "seq",
-        "at",
-        "actor",
-        "origin",
-        "writer",
-        "kind",
-        "id",
-        "before_value",
-        "after_value",
+        &["generation", "seq", "at", "actor", "origin", "writer"],
+        &["kind", "id", "before_value", "after_value"],
     ],
     replaces: false,
 };
@@ -108,15 +77,16 @@ pub(super) fn table(kind: Kind) -> &'static Table {
 impl Table {
     /// Puts `rows` rows in. Everything in it is this file's.
     pub(super) fn insert(&self, rows: usize) -> String {
-        let width = self.columns.len();
+        let columns = self.columns.concat();
+        let width = columns.len();
         let row = |row: usize| {
             let places: Vec<_> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
             format!("({})", places.join(", "))
         };
         let places: Vec<_> = (0..rows).map(row).collect();
         let mut text =
-            format!("INSERT INTO {} ({}) VALUES {}", self.name, self.columns.join(", "), places.join(", "));
-        if let ([key, rest @ ..], true) = (self.columns, self.replaces) {
+            format!("INSERT INTO {} ({}) VALUES {}", self.name, columns.join(", "), places.join(", "));
+        if let ([key, rest @ ..], true) = (columns.as_slice(), self.replaces) {
             let set: Vec<_> = rest.iter().map(|column| format!("{column} = excluded.{column}")).collect();
             text.push_str(&format!(" ON CONFLICT ({key}) DO UPDATE SET {}", set.join(", ")));
         }
@@ -126,7 +96,7 @@ impl Table {
     /// Removes the rows of `ids` keys.
     pub(super) fn delete(&self, ids: usize) -> String {
         let places: Vec<_> = (1..=ids).map(|place| format!("${place}")).collect();
-        let key = self.columns.first().copied().unwrap_or_default();
+        let key = self.columns.concat().first().copied().unwrap_or_default();
         format!("DELETE FROM {} WHERE {key} IN ({})", self.name, places.join(", "))
     }
 }
@@ -169,10 +139,7 @@ pub(super) fn values(row: &Row) -> Vec<Value> {
             Value::optional(g.project.as_ref()),
             Value::text(&g.name),
             Value::text(&g.description),
-            Value::text(match g.on_rule_removal {
-                OnRuleRemoval::Cut => "cut",
-                OnRuleRemoval::Keep => "keep",
-            }),
+            Value::text(&word(&g.on_rule_removal)),
         ],
         Entity::Set(s) => vec![
             Value::text(&s.id),
@@ -190,10 +157,7 @@ pub(super) fn values(row: &Row) -> Vec<Value> {
         Entity::ProviderRule(p) => {
             let mut values = rule(&p.rule, revision);
             values.push(Value::number(p.position.into()));
-            values.push(Value::text(match p.action {
-                Action::Allow => "allow",
-                Action::Deny => "deny",
-            }));
+            values.push(Value::text(&word(&p.action)));
             values
         }
         Entity::Port(p) => port(p, revision),
@@ -241,7 +205,6 @@ fn port(port: &Port, revision: Value) -> Vec<Value> {
         PortTarget::Device { vm, device } => (Some(vm), Some(i64::from(*device)), None),
         PortTarget::Vif(vif) => (None, None, Some(vif)),
     };
-    let pairs: Vec<PairJson> = pairs.iter().map(Into::into).collect();
     vec![
         Value::text(id),
         revision,
@@ -251,6 +214,6 @@ fn port(port: &Port, revision: Value) -> Vec<Value> {
         Value::optional(vif),
         Value::text(&json!(addresses)),
         Value::text(&json!(pairs)),
-        Value::text(security_word(*security)),
+        Value::text(&word(security)),
     ]
 }
