@@ -6,8 +6,8 @@
 mod agree;
 mod arriving;
 mod change;
-#[path = "../contract/generate.rs"]
-#[expect(dead_code, reason = "shared with the other back end's tests, which use all of it")]
+#[path = "../contract/generate/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the other back end's tests, which use all of it")]
 mod generate;
 mod switch;
 mod trace;
