@@ -5,7 +5,7 @@ mod port;
 mod protocol;
 mod service;
 
-pub use group::{Direction, Family, Group, Remote, Rule};
+pub use group::{Direction, Family, Group, Remote, Rule, prefix};
 pub use port::{AddressPair, Port, PortSecurity, link_local_sources};
 pub use protocol::{InvalidProtocol, Protocol};
 pub use service::{Icmp, InvalidService, PortRange, Service};

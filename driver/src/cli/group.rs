@@ -2,13 +2,12 @@
 
 use api::wire::{Group, ImplicitRules, OnRuleRemoval, Project, Rule};
 use api::{ApiClient, segment};
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::noun::{self, AtRevision, Noun, as_word, text, word};
+use super::noun::{self, AtRevision, Noun, as_word, one_of, text};
 use super::project::Labels;
 use super::said::Said;
 use super::table::lines;
@@ -53,7 +52,7 @@ pub(super) struct Common {
     #[serde(flatten)]
     labels: Labels,
     /// What becomes of a connection when the rule that allowed it goes: it is cut by its next packet, or lives on until it ends.
-    #[arg(long, value_parser = PossibleValuesParser::new(["cut", "keep"]).try_map(word::<OnRuleRemoval>))]
+    #[arg(long, value_parser = one_of::<OnRuleRemoval>(&["cut", "keep"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     on_rule_removal: Option<OnRuleRemoval>,
 }
@@ -71,7 +70,7 @@ pub(super) struct Create {
     #[serde(flatten)]
     common: Common,
     /// The rules it begins with: egress to anybody, also ingress from its own members, or none.
-    #[arg(long, value_parser = PossibleValuesParser::new(["egress", "default-group", "none"]).try_map(word::<ImplicitRules>))]
+    #[arg(long, value_parser = one_of::<ImplicitRules>(&["egress", "default-group", "none"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     implicit_rules: Option<ImplicitRules>,
 }
@@ -88,11 +87,7 @@ pub(super) async fn run(client: &ApiClient, command: Command) -> Result<Said, Fa
         }
         Command::Edit { group, fields: changes, at } => {
             let changes = noun::fields(&changes);
-            noun::edit::<Group>(client, &group, &at, |fields| {
-                fields.extend(changes.clone());
-                Ok(())
-            })
-            .await
+            noun::change::<Group>(client, &group, &at, &changes).await
         }
         Command::Delete { group, at } => noun::delete::<Group>(client, &group, &at).await,
     }

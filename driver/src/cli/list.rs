@@ -1,8 +1,7 @@
 //! Fields that are lists: what replaces them, comes to them, goes from them.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
+use clap::Args;
+use ruleset::model::prefix;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -49,7 +48,7 @@ impl Change {
 /// Addresses are the same however they are written.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::String(a), Value::String(b)) => a == b || net(a).is_some_and(|a| Some(a) == net(b)),
+        (Value::String(a), Value::String(b)) => a == b || prefix(a).is_ok_and(|a| Ok(a) == prefix(b)),
         (Value::Object(a), Value::Object(b)) => {
             let mac = |pair: &Fields| pair.get("mac").and_then(Value::as_str).map(str::to_ascii_lowercase);
             let address = |pair: &Fields| pair.get("address").cloned().unwrap_or_default();
@@ -57,11 +56,6 @@ fn same(a: &Value, b: &Value) -> bool {
         }
         _ => false,
     }
-}
-
-fn net(text: &str) -> Option<IpNet> {
-    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    net.ok().map(|net| net.trunc())
 }
 
 fn in_words(value: &Value) -> String {
@@ -73,6 +67,31 @@ fn in_words(value: &Value) -> String {
             if mac.is_empty() { part("address").to_owned() } else { format!("{}@{mac}", part("address")) }
         }
         other => other.to_string(),
+    }
+}
+
+/// How addresses are edited.
+#[derive(Debug, Args)]
+pub(super) struct Addresses {
+    /// All of its addresses, instead of those it has.
+    #[arg(long, value_delimiter = ',')]
+    address: Option<Vec<String>>,
+    /// Add these.
+    #[arg(long, value_delimiter = ',', value_name = "ADDRESS")]
+    add_address: Vec<String>,
+    /// Take these away.
+    #[arg(long, value_delimiter = ',', value_name = "ADDRESS")]
+    remove_address: Vec<String>,
+    /// Take all away.
+    #[arg(long, conflicts_with = "address")]
+    no_addresses: bool,
+}
+
+impl Addresses {
+    pub(super) fn change(self) -> Change {
+        let Self { address, add_address, remove_address, no_addresses } = self;
+        let instead = address.map(addresses).or_else(|| no_addresses.then(Vec::new));
+        Change::new(instead, addresses(add_address), addresses(remove_address))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use api::{ApiClient, ClientError, Code, Versioned, segment};
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
+use serde::de::value::StringDeserializer;
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use serde_json::{Map, Value, json};
 
@@ -149,6 +151,20 @@ pub(super) async fn edit<N: Noun>(
     }
 }
 
+/// The same where fields are given that take the place of those that are there.
+pub(super) async fn change<N: Noun>(
+    client: &ApiClient,
+    called: &str,
+    at: &AtRevision,
+    given: &Fields,
+) -> Result<Said, Failure> {
+    edit::<N>(client, called, at, |fields| {
+        fields.extend(given.clone());
+        Ok(())
+    })
+    .await
+}
+
 pub(super) async fn delete<N: Noun>(
     client: &ApiClient,
     called: &str,
@@ -168,9 +184,15 @@ pub(super) fn fields(value: &impl Serialize) -> Fields {
     }
 }
 
-/// One of the words of a closed list, as the wire has them.
-pub(super) fn word<T: DeserializeOwned>(text: String) -> Result<T, serde::de::value::Error> {
-    T::deserialize(text.into_deserializer())
+/// An argument that is one of the words of a closed list, as the wire has them.
+pub(super) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| {
+        let word: StringDeserializer<serde::de::value::Error> = word.into_deserializer();
+        T::deserialize(word)
+    })
 }
 
 /// Text that may not be there.

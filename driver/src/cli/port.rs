@@ -3,13 +3,12 @@
 use api::control::{PortState, PortStatus};
 use api::wire::{AddressPair, Group, Port, Project};
 use api::{ApiClient, segment};
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::list::{Change, addresses, pairs};
-use super::noun::{self, AtRevision, Fields, Noun, as_word, text, word};
+use super::list::{Addresses, Change, addresses, pairs};
+use super::noun::{self, AtRevision, Fields, Noun, as_word, one_of, text};
 use super::said::Said;
 
 /// How ports may stand, as the API says it.
@@ -29,7 +28,7 @@ pub(super) enum Command {
         #[arg(long)]
         vm: Option<String>,
         /// Only those that stand so.
-        #[arg(long, value_parser = PossibleValuesParser::new(STATES).try_map(word::<PortStatus>))]
+        #[arg(long, value_parser = one_of::<PortStatus>(&STATES))]
         state: Option<PortStatus>,
     },
     /// Show one, and how it stands.
@@ -123,18 +122,8 @@ pub(super) struct Edit {
     /// Take all groups away.
     #[arg(long, conflicts_with = "group")]
     no_groups: bool,
-    /// All of its fixed addresses, instead of those it has.
-    #[arg(long, value_delimiter = ',')]
-    address: Option<Vec<String>>,
-    /// Add these.
-    #[arg(long, value_delimiter = ',', value_name = "ADDRESS")]
-    add_address: Vec<String>,
-    /// Take these away.
-    #[arg(long, value_delimiter = ',', value_name = "ADDRESS")]
-    remove_address: Vec<String>,
-    /// Take all fixed addresses away.
-    #[arg(long, conflicts_with = "address")]
-    no_addresses: bool,
+    #[command(flatten)]
+    addresses: Addresses,
     /// All of its further addresses, instead of those it has.
     #[arg(long, value_delimiter = ',', value_name = "ADDRESS[@MAC]")]
     pair: Option<Vec<String>>,
@@ -200,11 +189,7 @@ async fn edit(client: &ApiClient, edit: Edit) -> Result<Said, Failure> {
         groups(client, &edit.add_group).await?,
         groups(client, &edit.remove_group).await?,
     );
-    let of_addresses = Change::new(
-        edit.address.map(addresses).or_else(|| edit.no_addresses.then(Vec::new)),
-        addresses(edit.add_address),
-        addresses(edit.remove_address),
-    );
+    let of_addresses = edit.addresses.change();
     let of_pairs = Change::new(
         edit.pair.as_deref().map(pairs).or_else(|| edit.no_pairs.then(Vec::new)),
         pairs(&edit.add_pair),

@@ -75,11 +75,7 @@ pub(super) async fn run(client: &ApiClient, command: Command) -> Result<Said, Fa
         }
         Command::Edit { project, labels, at } => {
             let changes = noun::fields(&labels);
-            noun::edit::<Project>(client, &project, &at, |fields| {
-                fields.extend(changes.clone());
-                Ok(())
-            })
-            .await
+            noun::change::<Project>(client, &project, &at, &changes).await
         }
         Command::Delete { project, at } => noun::delete::<Project>(client, &project, &at).await,
     }

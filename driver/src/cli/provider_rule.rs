@@ -3,12 +3,11 @@
 use api::ApiClient;
 use api::wire::{Action, Direction, ProviderRule};
 use clap::Subcommand;
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::noun::{self, AtRevision, Noun, as_word, text, word};
-use super::rule::{Matching, icmp, or_any, overlay, remote};
+use super::noun::{self, AtRevision, Noun, as_word, one_of, text};
+use super::rule::{Matching, matching};
 use super::said::Said;
 
 #[derive(Debug, Subcommand)]
@@ -23,10 +22,10 @@ pub(super) enum Command {
     /// Make one.
     Create {
         /// What happens to a packet that matches.
-        #[arg(value_parser = PossibleValuesParser::new(["allow", "deny"]).try_map(word::<Action>))]
+        #[arg(value_parser = one_of::<Action>(&["allow", "deny"]))]
         action: Action,
         /// Seen from the guest.
-        #[arg(value_parser = PossibleValuesParser::new(["ingress", "egress"]).try_map(word::<Direction>))]
+        #[arg(value_parser = one_of::<Direction>(&["ingress", "egress"]))]
         direction: Direction,
         /// Its id; made up if not given.
         #[arg(long)]
@@ -43,10 +42,10 @@ pub(super) enum Command {
         /// Its id.
         rule: String,
         /// What happens to a packet that matches.
-        #[arg(long, value_parser = PossibleValuesParser::new(["allow", "deny"]).try_map(word::<Action>))]
+        #[arg(long, value_parser = one_of::<Action>(&["allow", "deny"]))]
         action: Option<Action>,
         /// Seen from the guest.
-        #[arg(long, value_parser = PossibleValuesParser::new(["ingress", "egress"]).try_map(word::<Direction>))]
+        #[arg(long, value_parser = one_of::<Direction>(&["ingress", "egress"]))]
         direction: Option<Direction>,
         /// Place in the order, lowest first.
         #[arg(long)]
@@ -87,11 +86,7 @@ pub(super) async fn run(client: &ApiClient, command: Command) -> Result<Said, Fa
             changes.extend(action.map(|action| ("action".to_owned(), json!(action))));
             changes.extend(direction.map(|direction| ("direction".to_owned(), json!(direction))));
             changes.extend(position.map(|position| ("position".to_owned(), json!(position))));
-            noun::edit::<ProviderRule>(client, &rule, &at, |fields| {
-                overlay(fields, &changes);
-                Ok(())
-            })
-            .await
+            noun::change::<ProviderRule>(client, &rule, &at, &changes).await
         }
         Command::Delete { rule, at } => noun::delete::<ProviderRule>(client, &rule, &at).await,
     }
@@ -108,34 +103,12 @@ impl Noun for ProviderRule {
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        let Self {
-            id,
-            position,
-            action,
-            direction,
-            ethertype,
-            protocol,
-            ports,
-            icmp_type,
-            icmp_code,
-            remote_cidr,
-            remote_group,
-            remote_set,
-            description,
-            revision,
-        } = self;
-        vec![
-            ("id", id.clone()),
-            ("position", position.to_string()),
-            ("action", as_word(action)),
-            ("direction", as_word(direction)),
-            ("ethertype", as_word(ethertype)),
-            ("protocol", or_any(protocol.as_ref())),
-            ("ports", text(ports.as_ref())),
-            ("icmp", icmp(*icmp_type, *icmp_code)),
-            ("remote", remote(remote_cidr.as_ref(), remote_group.as_ref(), remote_set.as_ref())),
-            ("description", description.clone()),
-            ("revision", revision.to_string()),
-        ]
+        let mut fields = vec![
+            ("id", self.id.clone()),
+            ("position", self.position.to_string()),
+            ("action", as_word(&self.action)),
+        ];
+        fields.extend(matching!(self));
+        fields
     }
 }

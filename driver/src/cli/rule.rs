@@ -5,13 +5,12 @@ use std::str::FromStr;
 
 use api::wire::{AddressSet, Direction, Ethertype, Group, Rule};
 use api::{ApiClient, segment};
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::noun::{self, AtRevision, Fields, Noun, as_word, text, word};
+use super::noun::{self, AtRevision, Fields, Noun, as_word, one_of, text};
 use super::said::Said;
 
 #[derive(Debug, Subcommand)]
@@ -32,7 +31,7 @@ pub(super) enum Command {
         /// The group (id or name).
         group: String,
         /// Seen from the guest.
-        #[arg(value_parser = PossibleValuesParser::new(["ingress", "egress"]).try_map(word::<Direction>))]
+        #[arg(value_parser = one_of::<Direction>(&["ingress", "egress"]))]
         direction: Direction,
         /// Its id, unique among all rules; made up if not given.
         #[arg(long)]
@@ -46,7 +45,7 @@ pub(super) enum Command {
         /// Its id.
         rule: String,
         /// Seen from the guest.
-        #[arg(long, value_parser = PossibleValuesParser::new(["ingress", "egress"]).try_map(word::<Direction>))]
+        #[arg(long, value_parser = one_of::<Direction>(&["ingress", "egress"]))]
         direction: Option<Direction>,
         #[command(flatten)]
         matching: Matching,
@@ -66,7 +65,7 @@ pub(super) enum Command {
 #[derive(Debug, Args, Serialize)]
 pub(super) struct Matching {
     /// If it is not given, the family of --remote-cidr.
-    #[arg(long, value_parser = PossibleValuesParser::new(["ipv4", "ipv6"]).try_map(word::<Ethertype>))]
+    #[arg(long, value_parser = one_of::<Ethertype>(&["ipv4", "ipv6"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     ethertype: Option<Ethertype>,
     /// tcp, udp, icmp, …, 0 to 255, or any.
@@ -141,6 +140,10 @@ impl Matching {
             fields.insert("remote_group".to_owned(), json!(group));
             fields.insert("remote_set".to_owned(), json!(set));
         }
+        // A prefix of the other family brings its family along.
+        if self.remote_cidr.is_some() {
+            fields.entry("ethertype").or_insert(Value::Null);
+        }
         Ok(fields)
     }
 }
@@ -163,46 +166,40 @@ pub(super) async fn run(client: &ApiClient, command: Command) -> Result<Said, Fa
         Command::Edit { rule, direction, matching, at } => {
             let mut changes = matching.fields(client).await?;
             changes.extend(direction.map(|direction| ("direction".to_owned(), json!(direction))));
-            noun::edit::<Rule>(client, &rule, &at, |fields| {
-                overlay(fields, &changes);
-                Ok(())
-            })
-            .await
+            noun::change::<Rule>(client, &rule, &at, &changes).await
         }
         Command::Delete { rule, at } => noun::delete::<Rule>(client, &rule, &at).await,
     }
 }
 
-/// Changes fields of a rule. A prefix of the other family brings its family along.
-pub(super) fn overlay(fields: &mut Fields, changes: &Fields) {
-    if changes.get("remote_cidr").is_some_and(Value::is_string) && !changes.contains_key("ethertype") {
-        fields.remove("ethertype");
-    }
-    fields.extend(changes.clone());
+/// What a rule matches, in words: fields that groups' rules and the operator's have in common.
+macro_rules! matching {
+    ($rule:expr) => {{
+        let rule = $rule;
+        let any = || "any".to_owned();
+        let icmp = rule.icmp_type.map(|kind| match rule.icmp_code {
+            Some(code) => format!("{kind}/{code}"),
+            None => kind.to_string(),
+        });
+        let remote = match (&rule.remote_cidr, &rule.remote_group, &rule.remote_set) {
+            (Some(cidr), ..) => cidr.clone(),
+            (_, Some(group), _) => format!("group {group}"),
+            (.., Some(set)) => format!("set {set}"),
+            _ => any(),
+        };
+        [
+            ("direction", as_word(&rule.direction)),
+            ("ethertype", as_word(&rule.ethertype)),
+            ("protocol", rule.protocol.clone().unwrap_or_else(any)),
+            ("ports", text(rule.ports.as_ref())),
+            ("icmp", icmp.unwrap_or_default()),
+            ("remote", remote),
+            ("description", rule.description.clone()),
+            ("revision", rule.revision.to_string()),
+        ]
+    }};
 }
-
-/// ICMP's type and code, with a slash between.
-pub(super) fn icmp(kind: Option<u8>, code: Option<u8>) -> String {
-    match (kind, code) {
-        (Some(kind), Some(code)) => format!("{kind}/{code}"),
-        (kind, _) => text(kind.as_ref()),
-    }
-}
-
-/// Whom a rule admits, in a word.
-pub(super) fn remote(cidr: Option<&String>, group: Option<&String>, set: Option<&String>) -> String {
-    match (cidr, group, set) {
-        (Some(cidr), ..) => cidr.clone(),
-        (_, Some(group), _) => format!("group {group}"),
-        (.., Some(set)) => format!("set {set}"),
-        _ => "any".to_owned(),
-    }
-}
-
-/// A value, or `any`.
-pub(super) fn or_any(value: Option<&String>) -> String {
-    value.cloned().unwrap_or_else(|| "any".to_owned())
-}
+pub(super) use matching;
 
 impl Noun for Rule {
     const KIND: &'static str = "rule";
@@ -216,32 +213,8 @@ impl Noun for Rule {
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        let Self {
-            id,
-            group,
-            direction,
-            ethertype,
-            protocol,
-            ports,
-            icmp_type,
-            icmp_code,
-            remote_cidr,
-            remote_group,
-            remote_set,
-            description,
-            revision,
-        } = self;
-        vec![
-            ("id", id.clone()),
-            ("group", group.clone()),
-            ("direction", as_word(direction)),
-            ("ethertype", as_word(ethertype)),
-            ("protocol", or_any(protocol.as_ref())),
-            ("ports", text(ports.as_ref())),
-            ("icmp", icmp(*icmp_type, *icmp_code)),
-            ("remote", remote(remote_cidr.as_ref(), remote_group.as_ref(), remote_set.as_ref())),
-            ("description", description.clone()),
-            ("revision", revision.to_string()),
-        ]
+        let mut fields = vec![("id", self.id.clone()), ("group", self.group.clone())];
+        fields.extend(matching!(self));
+        fields
     }
 }

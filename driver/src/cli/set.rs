@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::group::of_project;
-use super::list::{Change, addresses};
+use super::list::Addresses;
 use super::noun::{self, AtRevision, Noun, text};
 use super::project::Labels;
 use super::said::Said;
@@ -62,18 +62,8 @@ pub(super) struct Edit {
     set: String,
     #[command(flatten)]
     labels: Labels,
-    /// All of its addresses and prefixes, instead of those it has.
-    #[arg(long, value_delimiter = ',')]
-    address: Option<Vec<String>>,
-    /// Add these.
-    #[arg(long, value_delimiter = ',', value_name = "ADDRESS")]
-    add_address: Vec<String>,
-    /// Take these away.
-    #[arg(long, value_delimiter = ',', value_name = "ADDRESS")]
-    remove_address: Vec<String>,
-    /// Take all away.
-    #[arg(long, conflicts_with = "address")]
-    no_addresses: bool,
+    #[command(flatten)]
+    addresses: Addresses,
     #[command(flatten)]
     at: AtRevision,
 }
@@ -89,13 +79,9 @@ pub(super) async fn run(client: &ApiClient, command: Command) -> Result<Said, Fa
             noun::create::<AddressSet>(client, AddressSet::PATH, &noun::fields(&create)).await
         }
         Command::Edit(edit) => {
-            let Edit { set, labels, address, add_address, remove_address, no_addresses, at } = edit;
+            let Edit { set, labels, addresses, at } = edit;
             let labels = noun::fields(&labels);
-            let change = Change::new(
-                address.map(addresses).or_else(|| no_addresses.then(Vec::new)),
-                addresses(add_address),
-                addresses(remove_address),
-            );
+            let change = addresses.change();
             noun::edit::<AddressSet>(client, &set, &at, |fields| {
                 fields.extend(labels.clone());
                 change.apply(AddressSet::KIND, "addresses", fields)

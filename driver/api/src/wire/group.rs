@@ -1,8 +1,7 @@
 //! Projects, groups, address sets, guarded networks.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
+use ruleset::model;
 use serde::{Deserialize, Serialize};
 use store::{Edit, Entity, implicit_rules};
 use utoipa::ToSchema;
@@ -233,11 +232,9 @@ pub struct GuardedNetworkInput {
     pub name: String,
 }
 
-/// A prefix, or an address, which is a prefix of full length. Host bits are cleared (neutron `normalized_cidr`).
+/// A prefix, or an address.
 pub(crate) fn prefix(text: &str, pointer: &str) -> Result<IpNet, Problem> {
-    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    let net = net.map_err(|_| {
+    model::prefix(text).map_err(|_| {
         invalid(pointer, format_args!("{text:?} is neither an address nor a prefix like 10.0.0.0/24"))
-    })?;
-    Ok(net.trunc())
+    })
 }

@@ -1,6 +1,7 @@
 //! Security groups and their rules. Rules only allow.
 
 use std::fmt;
+use std::net::{AddrParseError, IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,15 @@ impl fmt::Display for Family {
             Self::Ipv6 => "ipv6",
         })
     }
+}
+
+/// A prefix, or an address, which is a prefix of full length. Host bits are cleared (neutron `normalized_cidr`).
+///
+/// # Errors
+/// If the text is neither.
+pub fn prefix(text: &str) -> Result<IpNet, AddrParseError> {
+    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map(|net| net.trunc())
 }
 
 /// Seen from the guest.
