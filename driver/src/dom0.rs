@@ -4,6 +4,7 @@ mod generation;
 mod switch;
 
 pub use generation::generation;
+pub(crate) use generation::{doubts, take_turn};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

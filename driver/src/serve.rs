@@ -186,13 +186,14 @@ fn assemble(
     let announced = watch::Sender::default();
     let (watcher, seen, watching) = watcher::watch(pool.client.clone(), tell_xapi);
     let timing = Timing::from(settings);
-    let hosts = Arc::new(Hosts::new(Arc::clone(pool), duty.clone(), settings.hosts_at_a_time, timing));
     let own = Claim {
         turn: 1,
         instance: uuid::Uuid::new_v4().to_string(),
         store: store.identity().to_owned(),
         generation: 0,
     };
+    let at_a_time = settings.hosts_at_a_time;
+    let hosts = Arc::new(Hosts::new(Arc::clone(pool), duty.clone(), at_a_time, timing, &own.instance));
     let (client, workers, given) = (pool.client.clone(), Arc::clone(&hosts), plans.clone());
     let claiming = Claiming {
         client: client.clone(),

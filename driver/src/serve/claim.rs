@@ -17,6 +17,7 @@ use xenapi::Pool;
 use super::duty::{Duty, Standby};
 use super::plan::Plan;
 use super::watcher::Seen;
+use crate::dom0::take_turn;
 use crate::report::chain;
 
 /// The key in `pool.other_config`.
@@ -91,6 +92,11 @@ fn duty(found: Option<&Claim>, own: &Claim, is_adopted: bool, insisted: bool, cl
     Duty::Active
 }
 
+/// Whether a pool's record names a driver, and another than this.
+pub(super) fn is_anothers(pool: &Pool, instance: &str) -> bool {
+    read(pool).is_some_and(|found| found.instance != instance)
+}
+
 /// What the claim is decided from, and who is told.
 pub(super) struct Claiming {
     pub client: xenapi::Client,
@@ -132,7 +138,10 @@ pub(super) async fn claim(given: Claiming, mut own: Claim) {
         }
         if new.is_active() && is_due && found.as_ref() != Some(&own) {
             match client.set_pool_other_config(reference, KEY, &own.to_string()).await {
-                Ok(()) => claimed = true,
+                Ok(()) => {
+                    claimed = true;
+                    take_turn(own.turn);
+                }
                 Err(error) => tracing::warn!(
                     error = chain(&error),
                     "the pool's record does not say yet that this driver writes"

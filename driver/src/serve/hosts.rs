@@ -21,6 +21,8 @@ pub(super) struct Hosts {
     duty: watch::Receiver<Duty>,
     turns: Arc<Turns>,
     timing: Timing,
+    /// This driver, as it calls itself.
+    instance: Arc<str>,
     bell: watch::Sender<u64>,
     /// The newest plan that all workers have their share of.
     handed_out: watch::Sender<Option<Arc<Plan>>>,
@@ -73,12 +75,19 @@ impl Handle {
 }
 
 impl Hosts {
-    pub(super) fn new(pool: Arc<Pool>, duty: watch::Receiver<Duty>, at_a_time: u16, timing: Timing) -> Self {
+    pub(super) fn new(
+        pool: Arc<Pool>,
+        duty: watch::Receiver<Duty>,
+        at_a_time: u16,
+        timing: Timing,
+        instance: &str,
+    ) -> Self {
         Self {
             pool,
             duty,
             turns: Arc::new(Turns::new(at_a_time)),
             timing,
+            instance: instance.into(),
             bell: watch::Sender::default(),
             handed_out: watch::Sender::default(),
             workers: Mutex::default(),
@@ -143,6 +152,8 @@ impl Hosts {
             bell: self.bell.clone(),
             turns: Arc::clone(&self.turns),
             timing: self.timing,
+            instance: Arc::clone(&self.instance),
+            dispelled: 0,
         };
         let abort = tokio::spawn(worker.run()).abort_handle();
         Handle { tasks, kicks, health, abort }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use xenapi::{Backend, Host, Ref};
 
+use super::claim::is_anothers;
 use super::duty::Duty;
 use super::health::Health;
 use super::turns::Turns;
@@ -16,7 +17,7 @@ use crate::config::Reconcile;
 use crate::desired::HostDesired;
 use crate::dom0::{self, Dom0};
 use crate::reconcile::{Mode, reconcile};
-use crate::report::HostReport;
+use crate::report::{HostReport, chain};
 use crate::run::Pool;
 
 /// So often in a row a worker starts over because another writer came in between, before it calls that a failure.
@@ -99,6 +100,10 @@ pub(super) struct Worker {
     pub turns: Arc<Turns>,
     /// How long things take.
     pub timing: Timing,
+    /// This driver, as it calls itself in the pool's record.
+    pub instance: Arc<str>,
+    /// Doubts (see [`dom0::doubts`]) that XAPI has dispelled.
+    pub dispelled: u64,
 }
 
 /// What a worker remembers from one round to the next.
@@ -161,10 +166,8 @@ impl Worker {
         let settled = memory.stands.as_ref().is_some_and(|stands| task.asks_for_the_same(stands))
             && !task.awaits_a_port();
         let done = timeout(self.timing.deadline, self.attempt(task)).await;
-        let failed = match &done {
-            Ok(report) => report.status == crate::report::Status::Failed,
-            Err(_) => true,
-        };
+        let done = done.unwrap_or_else(|_| Err(self.silence()));
+        let failed = done.as_ref().map_or(true, |report| report.status == crate::report::Status::Failed);
         let pause = if failed {
             let longest = self.timing.longest_pause;
             memory.stands = None;
@@ -181,7 +184,7 @@ impl Worker {
         self.health.send_modify(|health| {
             match done {
                 Ok(report) => health.note(report, task, settled),
-                Err(_) => health.note_silence(self.silence(), task.plan),
+                Err(reason) => health.note_silence(reason, task.plan),
             }
             health.try_again(pause);
             health.answered = health.answered.max(kick);
@@ -191,27 +194,45 @@ impl Worker {
     }
 
     /// Reconciles, anew when another writer came in between.
-    async fn attempt(&self, task: &Task) -> HostReport {
-        let Task { name, uuid, wanted, .. } = task;
-        let dom0 = Dom0 {
-            client: &self.pool.client,
-            signer: &self.pool.signer,
-            host: &self.host,
-            uuid: uuid.clone(),
-        };
+    ///
+    /// # Errors
+    /// Why nothing was begun.
+    async fn attempt(&mut self, task: &Task) -> Result<HostReport, String> {
         let mut apart = pauses(Duration::from_millis(8), Duration::from_millis(200));
-        for _ in 1..OVERTAKEN {
+        let mut left = OVERTAKEN;
+        loop {
             let generation = dom0::generation();
+            self.dispel_doubts().await?;
+            let Task { name, uuid, wanted, .. } = task;
+            let dom0 = Dom0 {
+                client: &self.pool.client,
+                signer: &self.pool.signer,
+                host: &self.host,
+                uuid: uuid.clone(),
+            };
             let mode = Mode::Apply { generation };
             let report = reconcile(&dom0, name, wanted, mode, generation / 1_000_000_000).await;
-            if !report.overtaken || !self.duty.borrow().is_active() {
-                return report;
+            left -= 1;
+            if !report.overtaken || left == 0 || !self.duty.borrow().is_active() {
+                return Ok(report);
             }
             tracing::info!(host = name, "another writer came in between; trying again");
             tokio::time::sleep(apart.next().unwrap_or_default()).await;
         }
-        let generation = dom0::generation();
-        reconcile(&dom0, name, wanted, Mode::Apply { generation }, generation / 1_000_000_000).await
+    }
+
+    /// Somebody who writes with higher numbers may be a person at a command line, or the driver that has the pool now: this one
+    /// may have slept, and its events may not have come yet. XAPI is asked before anything is done.
+    async fn dispel_doubts(&mut self) -> Result<(), String> {
+        let doubts = dom0::doubts();
+        if doubts != self.dispelled {
+            let pools = self.pool.client.pools().await.map_err(|error| chain(&error))?;
+            if pools.values().any(|pool| is_anothers(pool, &self.instance)) {
+                return Err("another driver has taken this pool over".to_owned());
+            }
+            self.dispelled = doubts;
+        }
+        Ok(())
     }
 
     fn ring(&self) {

@@ -12,7 +12,7 @@ use e2e::traffic::Traffic;
 use nix::sys::signal::Signal;
 use xenapi::LockingMode;
 
-use super::editor::{Editor, policy_of, some_time};
+use super::editor::{Editor, any_below, policy_of, some_time};
 use super::faults::{ROUNDS, SOMETIME};
 use crate::{on_bridge_and_ovs, on_each};
 
@@ -173,11 +173,11 @@ on_bridge_and_ovs! {
         traffic.judge_connections()?;
     }
 
-    /// A driver sleeps, as its VM does when it is paused, in the middle of its work. Another takes the pool over. Whatever the
-    /// first one thinks when it wakes, what it holds does not come back.
+    /// A driver sleeps, as its VM does when it is paused, in the middle of its work. Another takes the pool over. When the first
+    /// one wakes it is high time to look at its hosts, and its connection to XAPI may be gone: it writes nothing.
     fn one_that_slept(backend) {
         let lab = pool(backend).start()?;
-        let mut first = lab.daemon("first")?.as_shipped().start_with(POLICY)?;
+        let mut first = lab.daemon("first")?.as_shipped().look_after(1).start_with(POLICY)?;
         let traffic = Traffic::start(&lab)?;
         for _ in 0..ROUNDS {
             let editor = Editor::start(&first)?;
@@ -188,12 +188,19 @@ on_bridge_and_ovs! {
             second.adopt()?;
             second.settle()?;
             some_time(SOMETIME);
+            if any_below(2) == 1 {
+                lab.mock()?.restart_toolstack("host1")?;
+                second.settle()?;
+            }
+            let writes = || -> Result<_> { Ok((lab.writes("host1")?, lab.writes("host2")?)) };
+            let before = writes()?;
             first.signal(Signal::SIGCONT)?;
             let whole = Instant::now();
             some_time(SOMETIME);
             editor.end(&first)?;
             stands_by(&first, "has taken this pool over")?;
             second.settle_since(whole)?;
+            ensure!(writes()? == before, "the driver that slept has written\n{}", first.log());
             second.kill()?;
             first.kill()?;
             first.start()?;

@@ -187,13 +187,14 @@ impl Lab {
         }
     }
 
-    /// How often rules were written on this host: audit lines of the programs that write.
+    /// How often rules were written on this host: audit lines of the programs that write, if they were let.
     ///
     /// # Errors
     /// No such host.
     pub fn writes(&self, host: &str) -> Result<usize> {
         let writes = |line: &&String| {
-            ["iptables-restore", "add-flows", "del-flows"].iter().any(|it| line.contains(it))
+            line.contains("result=ok")
+                && ["iptables-restore", "add-flows", "del-flows"].iter().any(|it| line.contains(it))
         };
         Ok(self.audit(host)?.iter().filter(writes).count())
     }
