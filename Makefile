@@ -36,7 +36,7 @@ soak: root deps build plugin ## The long versions: every fuzz target for a minut
 	done
 	$(CARGO) test --release -p ruleset --features soak
 	DRAWBRIDGE_DOM0_PROGRAM=$(CURDIR)/$(PLUGIN) $(CARGO) test -p e2e --features soak --test lab -- \
-	  endurance:: replay:: cases::events:: daemon::
+	  endurance:: replay:: cases::events:: daemon:: migration::faults::
 
 # The API alone, before a fake daemon. What the schema cannot say (positive_data_acceptance) is not asked.
 API := 127.0.0.1:18123
