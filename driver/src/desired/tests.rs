@@ -363,7 +363,7 @@ fn who_migrates_is_expected_at_the_destination_and_still_at_the_source() {
 
     // XAPI says so when all is over.
     let vm = inventory.vms.get_mut(&reference("a")).unwrap();
-    (vm.resident_on, vm.domid) = (reference("h2"), Some(9));
+    (vm.resident_on, vm.scheduled_to_be_resident_on, vm.domid) = (reference("h2"), Ref::null(), Some(9));
     let arrived = bound(POLICY, &inventory);
     assert!(expected(&arrived, "h2").is_empty());
     assert_eq!(arrived.hosts[&reference("h2")].policy.attachments.len(), 2);

@@ -1,12 +1,10 @@
 //! What the store holds, as a policy file: to be printed, and to be reasoned about.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use api::wire;
 
 use super::file::File;
-use super::{Origin, PolicyError, PolicyFile, convert};
 
 /// The rows of a store, as the daemon's API gives them.
 #[derive(Clone, Debug, Default)]
@@ -28,18 +26,6 @@ impl Rows {
     /// If TOML has no form for it, which no store's content leads to.
     pub fn to_toml(self) -> Result<String, toml::ser::Error> {
         toml::to_string_pretty(&File::from(self.document()))
-    }
-
-    /// As a policy, each port known by its id.
-    ///
-    /// # Errors
-    /// [`PolicyError`] for what makes no sense, which no store holds.
-    pub fn policy(self) -> Result<PolicyFile, PolicyError> {
-        let stored = |_, port: &store::Port| Origin::Stored(port.id.to_string());
-        convert::policy(self.document(), stored).map_err(|mistake| PolicyError::Syntax {
-            path: Path::new("the store").to_owned(),
-            message: mistake.to_string(),
-        })
     }
 
     /// As a document. Its ids are all given.

@@ -148,18 +148,4 @@ proptest! {
         let read = syntax(path, &toml).map_err(|e| TestCaseError::fail(format!("{e}\n{toml}")))?;
         prop_assert_eq!(read, rows.document());
     }
-
-    /// The policy that `explain` reasons about is the one that the file describes.
-    #[test]
-    fn the_policy_is_the_files(rows in rows()) {
-        let toml = rows.clone().to_toml().unwrap();
-        let file = PolicyFile::parse(Path::new("exported.toml"), &toml).map_err(|e| TestCaseError::fail(format!("{e}\n{toml}")))?;
-        let ids: Vec<_> = rows.ports.iter().map(|port| Origin::Stored(port.id.clone())).collect();
-        let stored = rows.policy().unwrap();
-        prop_assert_eq!(format!("{:?}", file.policy), format!("{:?}", stored.policy));
-        prop_assert_eq!(file.guarded_networks, stored.guarded_networks);
-        prop_assert_eq!(stored.ports.iter().map(|port| port.origin.clone()).collect::<Vec<_>>(), ids);
-        let targets = |ports: &[super::super::PortSpec]| ports.iter().map(|port| port.port.target.clone()).collect::<Vec<_>>();
-        prop_assert_eq!(targets(&file.ports), targets(&stored.ports));
-    }
 }
