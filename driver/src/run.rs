@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use xenapi::{CallError, Client, Host, Kind, Ref};
 
 use crate::config::{Config, ConfigError};
-use crate::desired::{Binding, Desired, HostDesired, Problem, Subject, desired};
+use crate::desired::{Announced, Binding, Desired, HostDesired, Problem, Subject, expecting};
 use crate::dom0::{self, Dom0};
 use crate::intake::inventory::Inventory;
 use crate::intake::own;
@@ -50,6 +50,14 @@ pub enum Scope {
     },
     /// One host.
     Host(String),
+    /// The hosts of a VM that migrates: where it is, and where it goes, which is to have its rules before it comes; when it has
+    /// gone, every host, since where it was is no longer known.
+    Migration {
+        /// Name or uuid.
+        vm: String,
+        /// Name or uuid of the host; none when it has gone, or stays for good.
+        to: Option<String>,
+    },
 }
 
 impl Scope {
@@ -72,6 +80,13 @@ impl Scope {
                     (Some(_), Some(_)) => Err(RunError::AmbiguousHost(name.clone())),
                 }
             }
+            Self::Migration { vm, to } => {
+                let mut hosts = Self::Vm { vm: vm.clone(), leaving: false }.own_hosts(inventory)?;
+                if let Some(to) = to {
+                    hosts.extend(Self::Host(to.clone()).own_hosts(inventory)?);
+                }
+                Ok(hosts)
+            }
             Self::Vm { vm, leaving: false } => {
                 if inventory.guests(vm).next().is_none() {
                     return Err(RunError::UnknownVm(vm.clone()));
@@ -84,6 +99,15 @@ impl Scope {
         }
     }
 
+    /// Who is about to go where.
+    fn announced(&self, inventory: &Inventory) -> Result<Announced, RunError> {
+        let Self::Migration { vm, to: Some(to) } = self else { return Ok(Announced::new()) };
+        let to = Self::Host(to.clone()).own_hosts(inventory)?;
+        let guests =
+            inventory.guests(vm).flat_map(|(guest, _)| to.iter().map(|to| (guest.clone(), to.clone())));
+        Ok(guests.collect())
+    }
+
     /// Whether a problem is one of this run. A hook answers for its own VM: whoever starts a guest must not be told that
     /// it failed because the policy speaks of another that is gone.
     pub(crate) fn concerns(&self, problem: &Problem, inventory: &Inventory) -> bool {
@@ -93,7 +117,7 @@ impl Scope {
             // The VM may well be unknown by now, which is what the hook is about.
             Self::Vm { leaving: true, .. } | Self::Host(_) => false,
             // The hook may call it by its uuid, the policy by its name.
-            Self::Vm { vm, leaving: false } => {
+            Self::Vm { vm, leaving: false } | Self::Migration { vm, .. } => {
                 let named =
                     |name| inventory.guests(name).map(|(reference, _)| reference).collect::<BTreeSet<_>>();
                 !named(vm).is_disjoint(&named(other))
@@ -181,8 +205,9 @@ pub async fn run(
             Err(_) if attempt > 0 => break,
             read => read?,
         };
-        let Desired { hosts, idle, bindings, problems: found } = desired(&file, &inventory, &own::macs())
-            .map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
+        let Desired { hosts, idle, bindings, problems: found } =
+            expecting(&file, &inventory, &own::macs(), &scope.announced(&inventory)?)
+                .map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
         concerned = found.iter().any(|problem| scope.concerns(problem, &inventory));
         problems = found;
         if write && attempt == 0 {
@@ -293,8 +318,10 @@ fn hosts_in_scope(
 ) -> Result<BTreeSet<Ref<Host>>, RunError> {
     let mut all = scope.own_hosts(inventory)?;
     match scope {
-        Scope::Everything | Scope::Vm { leaving: true, .. } => all.extend(hosts.keys().cloned()),
-        Scope::Host(_) => {}
+        Scope::Everything | Scope::Vm { leaving: true, .. } | Scope::Migration { to: None, .. } => {
+            all.extend(hosts.keys().cloned())
+        }
+        Scope::Host(_) | Scope::Migration { to: Some(_), .. } => {}
         Scope::Vm { vm, leaving: false } => {
             let vms: BTreeSet<_> = inventory.guests(vm).map(|(reference, _)| reference).collect();
             let ports = bindings.iter().filter(|binding| vms.contains(&binding.vm));

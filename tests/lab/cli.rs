@@ -8,6 +8,8 @@ use e2e::probe::check;
 use e2e::scenario::{expectations, pool};
 use e2e::station::Family;
 
+use crate::on_each;
+
 fn start() -> Result<Lab> {
     pool(Iptables::Nft).start()
 }
@@ -124,4 +126,46 @@ fn a_hook_answers_for_its_own_guest() -> Result<()> {
     }
     lab.hook("reboot", "db")?.success()?;
     Ok(())
+}
+
+on_each! {
+    /// A migration without a daemon: announced, the destination has the rules before the guest is there; when it is over, nothing
+    /// of it is left where it was. Called off, nothing is left where it was to go.
+    fn a_migration_by_hooks_alone(backend) {
+        let lab = pool(backend).start()?;
+        lab.apply()?.success()?;
+        let of_db = |host: &str| -> Result<bool> {
+            let own = "10.20.0.12";
+            Ok(lab.rules(host)?.iter().any(|rule| rule.contains("dwb-s-") && e2e::lab::mentions(rule, own)))
+        };
+        let arrives = backend != e2e::lab::Backend::OpenVSwitch;
+        for _ in 0..2 {
+            lab.pre_migrate("db", "host2")?.success()?;
+            ensure!(of_db("host2")? == arrives, "{:#?}", lab.rules("host2")?);
+            lab.hook("post-migrate", "db")?.success()?;
+            ensure!(!of_db("host2")?, "called off, and still there: {:#?}", lab.rules("host2")?);
+        }
+        lab.pre_migrate("db", "host2")?.success()?;
+        let old = lab.vif_names("db")?;
+        lab.migrate("db", "host2")?;
+        let (db, outside) = (lab.guest("db")?, lab.outside());
+        check(Family::BOTH.into_iter().flat_map(|family| {
+            [outside.tcp(&db, 5432, family).blocked(), db.tcp(outside, 80, family).blocked()]
+        }));
+        lab.hook("post-migrate", "db")?.success()?;
+        crate::assert_nothing_of(&lab, "host1", &old)?;
+        check(expectations(&lab)?);
+    }
+
+    /// What the pool does not have ends a hook in the same way with a daemon and without.
+    fn a_hook_about_what_is_not_there(backend) {
+        let lab = pool(backend).guest(e2e::lab::Guest::new("idle", "host1", 16).halted()).start()?;
+        let daemon = lab.daemon("a")?.start_with(e2e::scenario::POLICY)?;
+        for words in [&["create", "nobody"][..], &["create", "idle"], &["host-init", "host9"], &["pre-migrate", "web1", "host9"]] {
+            let by_file = lab.for_people(&[&["hook"], words].concat())?;
+            let by_daemon = daemon.drawbridge(&[&["hook"], words].concat())?;
+            ensure!(by_file.status.code() == Some(2) && by_daemon.status.code() == Some(2), "{by_file:?} {by_daemon:?}");
+            ensure!(by_file.stderr == by_daemon.stderr && !by_file.stderr.is_empty(), "{by_file:?} {by_daemon:?}");
+        }
+    }
 }

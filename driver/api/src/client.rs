@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::control::{Explanation, HookReport, HostState, Misfit, Question};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::wire::{
     ApplyAnswer, AuditLine, DocumentInput, EditsAnswer, EditsInput, HookInput, Page, Refreshed, Rule,
     RuleInput, Status, WatchAnswer,
@@ -106,12 +106,18 @@ impl ApiClient {
         Ok(Self { http, base: base.to_owned(), place, token })
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    /// A request, unless the path has a part that a URL would swallow: then it would be about something else.
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
+        let mut parts = path.split('?').next().unwrap_or_default().split('/').skip(1);
+        if let Some(part @ ("" | "." | "..")) = parts.find(|part| matches!(*part, "" | "." | "..")) {
+            let problem = Problem::new(Code::NotFound, format!("there is nothing of the id {part:?}"));
+            return Err(ClientError::Problem(Box::new(problem)));
+        }
         let request = self.http.request(method, format!("{}{path}", self.base));
-        match &self.token {
+        Ok(match &self.token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
-        }
+        })
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
@@ -129,7 +135,7 @@ impl ApiClient {
     /// # Errors
     /// [`ClientError`]
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Versioned<T>, ClientError> {
-        let response = self.send(self.request(Method::GET, path)).await?;
+        let response = self.send(self.request(Method::GET, path)?).await?;
         let etag = response.headers().get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok(Versioned { value: response.json().await.map_err(ClientError::Answer)?, etag })
     }
@@ -143,7 +149,7 @@ impl ApiClient {
         path: &str,
         input: &I,
     ) -> Result<T, ClientError> {
-        let response = self.send(self.request(Method::POST, path).json(input)).await?;
+        let response = self.send(self.request(Method::POST, path)?.json(input)).await?;
         response.json().await.map_err(ClientError::Answer)
     }
 
@@ -157,7 +163,7 @@ impl ApiClient {
         input: &I,
         if_match: Option<&str>,
     ) -> Result<T, ClientError> {
-        let request = with_etag(self.request(Method::PUT, path).json(input), if_match);
+        let request = with_etag(self.request(Method::PUT, path)?.json(input), if_match);
         self.send(request).await?.json().await.map_err(ClientError::Answer)
     }
 
@@ -166,7 +172,7 @@ impl ApiClient {
     /// # Errors
     /// [`ClientError`]
     pub async fn delete(&self, path: &str, if_match: Option<&str>) -> Result<(), ClientError> {
-        self.send(with_etag(self.request(Method::DELETE, path), if_match)).await.map(drop)
+        self.send(with_etag(self.request(Method::DELETE, path)?, if_match)).await.map(drop)
     }
 
     /// All of a list, page by page. `query` is empty, or such as `project=acme`.
@@ -307,7 +313,7 @@ impl ApiClient {
     /// # Errors
     /// [`ClientError`]
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
-        let response = self.send(self.request(Method::GET, path)).await?;
+        let response = self.send(self.request(Method::GET, path)?).await?;
         response.text().await.map_err(ClientError::Answer)
     }
 }

@@ -19,7 +19,7 @@ pub(super) const EVERYWHERE: &str = "Options of every command";
 /// and `hook` read a policy file and do the work themselves.
 ///
 /// Exit codes: 0 done, and everything is as it should be; 1 refused, or something could not be brought there: it says what;
-/// 2 nothing was attempted: usage, configuration, policy, or nobody to ask.
+/// 2 nothing was attempted: usage, configuration, policy, a VM or host that the pool does not have, or nobody to ask.
 #[derive(Debug, Parser)]
 #[command(name = "drawbridge", version)]
 pub(super) struct Arguments {
@@ -157,14 +157,14 @@ pub(super) enum HookEvent {
     Plug(OnVm),
     /// A VIF was unplugged from the running VM.
     Unplug(OnVm),
-    /// The VM is about to migrate; begin when this returns. With a daemon only.
+    /// The VM is about to migrate; begin when this returns.
     PreMigrate {
         #[command(flatten)]
         on: OnVm,
         /// Name or uuid of the destination.
         host: String,
     },
-    /// The VM has migrated. With a daemon only.
+    /// The VM has migrated, or stays for good.
     PostMigrate(OnVm),
     /// The host came up, or its toolstack was restarted.
     HostInit {

@@ -65,7 +65,9 @@ pub(super) async fn read<N: Noun>(client: &ApiClient, called: &str) -> Result<Ve
         read => return Ok(read?),
     };
     let all: Vec<N> = client.list(N::PATH, "").await?;
-    let named: Vec<&str> = all.iter().filter(|row| row.goes_by(called)).map(Noun::id).collect();
+    // Whoever says nothing does not mean what has no name.
+    let named = all.iter().filter(|row| !called.is_empty() && row.goes_by(called));
+    let named: Vec<&str> = named.map(Noun::id).collect();
     match named.as_slice() {
         [] => Err(ClientError::Problem(missing).into()),
         [id] => Ok(client.get(&path::<N>(id)).await?),

@@ -23,15 +23,14 @@ pub(super) async fn policy(config: &Path, file: &Path, prune: bool, write: bool)
 /// A hook.
 pub(super) async fn hook(config: &Path, event: HookEvent) -> Result<Said, Failure> {
     let name = event.name();
-    if matches!(event, HookEvent::PreMigrate { .. } | HookEvent::PostMigrate(_)) {
-        return Err(Failure::Usage(format!("hook {name} is for the daemon; there is none")));
-    }
+    let migrates = matches!(event, HookEvent::PreMigrate { .. } | HookEvent::PostMigrate(_));
     let leaving = matches!(event, HookEvent::Suspend(_) | HookEvent::Terminate(_));
     let (vm, host, How { policy, deadline }) = event.parts();
     if deadline.is_some() {
         return Err(Failure::Usage("--deadline is for the daemon; there is none".to_owned()));
     }
     let scope = match vm {
+        Some(vm) if migrates => Scope::Migration { vm, to: host },
         Some(vm) => Scope::Vm { vm, leaving },
         None => Scope::Host(host.unwrap_or_default()),
     };

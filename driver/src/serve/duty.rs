@@ -45,7 +45,7 @@ impl fmt::Display for Standby {
         match self {
             Self::Starting => f.write_str("the pool has not been read yet, or there is no plan yet of what the store holds"),
             Self::NotAdopted => f.write_str(
-                "the store is new: fill it, look at `drawbridge plan`, then say `drawbridge adopt`; until then no host is written",
+                "the store is new: fill it, look at `drawbridge export`, then say `drawbridge adopt`; until then no host is written",
             ),
             Self::Stale { recorded, own } => write!(
                 f,

@@ -18,6 +18,7 @@ const DESCRIPTION: usize = 1024;
 /// Checks an entity and brings it into its canonical form: lists sorted and without repetition, prefixes without host
 /// bits.
 pub(crate) fn canonical(entity: Entity) -> Result<Entity, EditError> {
+    reachable(&entity)?;
     Ok(match entity {
         Entity::Project(project) => {
             let Project { id: _, name, description, default_group } = &project;
@@ -53,6 +54,17 @@ pub(crate) fn canonical(entity: Entity) -> Result<Entity, EditError> {
         }
         Entity::Adoption => Entity::Adoption,
     })
+}
+
+/// Refuses what no URL can name: `.` and `..` are steps, however they are encoded.
+fn reachable(entity: &Entity) -> Result<(), EditError> {
+    let field = if matches!(entity, Entity::GuardedNetwork(_)) { "name" } else { "id" };
+    match entity.key().id() {
+        id @ ("." | "..") => {
+            Err(EditError::BadText { field, reason: format!("is {id:?}, which no URL can name") })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn canonical_rule(mut rule: Rule) -> Result<Rule, EditError> {

@@ -1,5 +1,6 @@
 //! The one task that writes. Waiting edits are checked one after the other, committed together, and answered.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub(crate) struct Writer {
     name: String,
     requests: mpsc::Receiver<Request>,
     shared: Arc<Shared>,
+    /// What was logged since the last edit that was saved: a thousand edits that are refused for one reason are told of once.
+    complained: BTreeSet<String>,
 }
 
 impl Writer {
@@ -76,7 +79,8 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Self {
         let name = String::from(new_id::<PortId>());
-        Self { url, database: Some(database), state, name, requests, shared }
+        let complained = BTreeSet::new();
+        Self { url, database: Some(database), state, name, requests, shared, complained }
     }
 
     /// Serves until every handle is gone or it is told to close.
@@ -160,6 +164,9 @@ impl Writer {
                     self.state = state;
                     if !transactions.is_empty() {
                         self.shared.publish(&self.state, Some(touched));
+                        if !std::mem::take(&mut self.complained).is_empty() {
+                            tracing::info!("the store's database saves again");
+                        }
                     }
                     return Ok(answers);
                 }
@@ -238,7 +245,10 @@ impl Writer {
 
     /// Notes a failure; the connection is of no more use.
     fn failed(&mut self, error: DatabaseError) -> Arc<DatabaseError> {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store's database failed");
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if self.complained.insert(format!("{error}: {source}")) {
+            tracing::error!(error = &error as &dyn std::error::Error, "the store's database failed");
+        }
         let error = Arc::new(error);
         self.database = None;
         self.shared.set_trouble(Some(error.clone()));

@@ -22,9 +22,9 @@ async fn hooks_end_well_only_if_it_is_enforced() {
     set(Outcome::Deadline);
     let late = daemon.run("--json hook resume web-1 --deadline 5");
     assert_eq!((late.code, &late.json()["outcome"]), (Some(1), &json!("deadline")));
-    daemon.run("hook create nobody").says(1, "the pool has no VM of the name or uuid \"nobody\"");
+    daemon.run("hook create nobody").says(2, "the pool has no VM of the name or uuid \"nobody\"");
     let unknown = daemon.run("--json hook create nobody");
-    assert_eq!((unknown.code, &unknown.json()["problem"]["code"]), (Some(1), &json!("unknown-vm")));
+    assert_eq!((unknown.code, &unknown.json()["problem"]["code"]), (Some(2), &json!("unknown-vm")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,5 +82,5 @@ async fn refresh_adopt_audit() {
     let lines = daemon.json("audit");
     assert_eq!((&lines[0]["kind"], &lines[0]["id"]), (&json!("group"), &json!("web")));
     daemon.run("audit --limit 1").success().says(0, "created group web\n");
-    daemon.run("audit --limit 0").says(1, "limit is 1 to 10,000");
+    daemon.run("audit --limit 0").says(2, "limit is 1 to 10,000");
 }

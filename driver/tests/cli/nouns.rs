@@ -116,6 +116,10 @@ async fn rules() {
     ] {
         daemon.run(line).says(1, words);
     }
+    for called in ["''", ".", ".."] {
+        daemon.run(&format!("rule delete {called}")).says(1, "there is nothing of the id");
+        daemon.run(&format!("rule list --group {called}")).says(1, "there is nothing of the id");
+    }
     daemon.run("rule delete http").success().says(0, "removed rule http\n");
     daemon.run("rule delete http").says(1, "there is no rule http");
 }

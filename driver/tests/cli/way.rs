@@ -22,14 +22,18 @@ fn without_a_store_there_is_no_daemon() {
         run(line).says(2, "has no [store], so no daemon runs with it");
     }
     // Ways that lead to XAPI: its password is the first thing that is missing.
-    for line in
-        ["plan", "apply -f policy.toml", "hook create v", "hook host-init h", "explain --from a --to b icmp"]
-    {
+    for line in [
+        "plan",
+        "apply -f policy.toml",
+        "hook create v",
+        "hook host-init h",
+        "hook pre-migrate v h",
+        "explain --from a --to b icmp",
+    ] {
         run(line).says(2, "cannot read /nonexistent");
     }
     run("apply --prune").says(2, "--prune is for the daemon's store");
     run("hook create v --deadline 3").says(2, "--deadline is for the daemon");
-    run("hook pre-migrate v h").says(2, "pre-migrate is for the daemon");
     let failed = run("--json group list").says(2, "");
     assert_eq!(failed.json()["ok"], false);
 }

@@ -232,6 +232,14 @@ impl Lab {
         self.with_policy(&["hook", event, object])
     }
 
+    /// `drawbridge hook pre-migrate`.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn pre_migrate(&self, vm: &str, to: &str) -> Result<Run> {
+        self.with_policy(&["hook", "pre-migrate", vm, to])
+    }
+
     /// `drawbridge --log <level> <command>`.
     ///
     /// # Errors

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::control::{Hook, HostEvent, Outcome, PortStatus, Question, VmEvent};
-use api::wire::{Group, GroupInput, HookInput, Page, Port, PortInput};
-use api::{ClientError, Code};
+use api::wire::{Group, GroupInput, GuardedNetwork, GuardedNetworkInput, HookInput, Page, Port, PortInput};
+use api::{ClientError, Code, segment};
 use serde_json::Value;
 
 use crate::fake::{Daemon, raw, request};
@@ -101,6 +101,45 @@ async fn hosts_refresh_adopt_and_readiness() {
     assert_eq!(audit.len(), 4);
     assert!(audit[0].actor.starts_with("uid ") && audit[0].origin.starts_with("unix pid "));
     assert_eq!(client.audit(1, 100).await.unwrap().len(), 1);
+}
+
+/// Whatever may be made can be read and removed by its path; what a URL would swallow cannot be made.
+#[tokio::test]
+async fn every_id_can_be_named_in_a_path() {
+    let daemon = Daemon::start().await;
+    let client = &daemon.client;
+    for id in [".", ".."] {
+        let group = GroupInput { id: Some(id.to_owned()), ..GroupInput::default() };
+        let refused = client.post::<_, Group>("/v1/groups", &group).await;
+        match refused {
+            Err(ClientError::Problem(problem)) => {
+                assert_eq!((problem.code, problem.pointer.as_deref()), (Code::InvalidValue, Some("/id")));
+                assert!(problem.detail.contains("no URL can name"), "{problem}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let network = GuardedNetworkInput { name: id.to_owned() };
+        assert_eq!(
+            code(client.post::<_, GuardedNetwork>("/v1/guarded-networks", &network)).await,
+            Code::InvalidValue
+        );
+    }
+    for id in ["...", "-", "_", ":", "a.b:c", ".a", "a..", "0"] {
+        let group = GroupInput { id: Some(id.to_owned()), ..GroupInput::default() };
+        let made: Group = client.post("/v1/groups", &group).await.unwrap();
+        let path = format!("/v1/groups/{}", segment(id));
+        assert_eq!(client.get::<Group>(&path).await.unwrap().value, made);
+        client.delete(&path, None).await.unwrap();
+    }
+    for name in
+        ["a/b", "/", "//", "%2f", "%", "a b?c#d", "ü", "../x", "./", "a%2e", "\\", " ", "a;b", "+", "..."]
+    {
+        let network = GuardedNetworkInput { name: name.to_owned() };
+        let made: GuardedNetwork = client.post("/v1/guarded-networks", &network).await.unwrap();
+        let path = format!("/v1/guarded-networks/{}", segment(name));
+        assert_eq!(client.get::<GuardedNetwork>(&path).await.unwrap().value, made, "{name:?}");
+        client.delete(&path, None).await.unwrap();
+    }
 }
 
 /// Pages of ports that stand so are full, though those between them do not.

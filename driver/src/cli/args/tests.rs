@@ -112,3 +112,53 @@ fn nothing_is_not_empty() {
     assert!(address("set edit s").contains("address: None"));
     assert!(address("set edit s --address 10.0.0.1").contains("address: Some"));
 }
+
+/// Whoever is told to say `drawbridge …` can say it: in what the driver says, in its help, and in the documents.
+#[test]
+fn commands_that_are_told_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut told = Vec::new();
+    for folder in ["driver", "docs", "packaging"] {
+        collect(&root.join(folder), &mut told);
+    }
+    collect(&root.join("README.md"), &mut told);
+    assert!(told.len() > 40, "{told:?}");
+    let mut program = Arguments::command();
+    program.build();
+    for line in told {
+        let mut command = &program;
+        for word in line.split_whitespace().take_while(|word| *word != "--") {
+            if let Some(long) = word.strip_prefix("--") {
+                let is_known = command.get_arguments().any(|argument| argument.get_long() == Some(long));
+                assert!(is_known, "drawbridge {line}: no --{long}");
+            } else if let Some(found) = command.find_subcommand(word) {
+                command = found;
+            } else {
+                let is_a_name =
+                    !word.chars().all(|c| c.is_ascii_lowercase() || c == '-') || word.starts_with('-');
+                assert!(is_a_name || !command.has_subcommands(), "drawbridge {line}: no {word}");
+            }
+        }
+    }
+}
+
+/// What stands in backticks behind `drawbridge`.
+fn collect(path: &std::path::Path, told: &mut Vec<String>) {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        entries.for_each(|entry| collect(&entry, told));
+        return;
+    }
+    let is_text =
+        path.extension().is_some_and(|end| ["rs", "md", "service", "toml"].iter().any(|it| end == *it));
+    if !is_text || path.ends_with("args/tests.rs") {
+        return;
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    // A Rust string goes on behind the end of its line.
+    let text = text.replace("\\\n", " ");
+    // `drawbridge boot` is the plugin's, which goes by the same name in dom0.
+    let lines =
+        text.split("`drawbridge ").skip(1).filter_map(|rest| Some(rest.split_once('`')?.0.to_owned()));
+    told.extend(lines.filter(|line| !line.starts_with("boot") && !line.contains('\n')));
+}
