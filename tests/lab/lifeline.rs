@@ -13,7 +13,7 @@ use e2e::station::Family;
 
 use xenapi::LockingMode;
 
-use crate::on_both;
+use crate::on_each;
 
 /// The number of `driver`, which no other guest of any Lab has.
 const DRIVER: u8 = 77;
@@ -97,10 +97,9 @@ fn is_known(lab: &Lab) -> Result<Vec<Expectation>> {
     ])
 }
 
-on_both! {
+on_each! {
     /// It migrates, faster than it hears of it: its connection to XAPI goes on, every other has to wait.
-    fn it_migrates_and_nobody_hears(iptables) {
-        let backend = Backend::from(iptables);
+    fn it_migrates_and_nobody_hears(backend) {
         let _card = Card::new(backend)?;
         let lab = start(backend)?;
         check(is_known(&lab)?);
@@ -119,8 +118,7 @@ on_both! {
     }
 
     /// dom0 boots, and the driver's VM with it: what closes the network until the driver comes does not keep it from coming.
-    fn it_starts_after_dom0(iptables) {
-        let backend = Backend::from(iptables);
+    fn it_starts_after_dom0(backend) {
         let _card = Card::new(backend)?;
         let lab = start(backend)?;
         lab.hard_shutdown("driver")?;

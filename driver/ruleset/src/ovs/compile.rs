@@ -3,6 +3,7 @@
 
 mod deliver;
 mod hooks;
+mod lifeline;
 mod rules;
 mod site;
 mod source;
@@ -70,6 +71,7 @@ pub fn compile(
     }
     hooks::write(&layout, &mut out);
     hooks::note_guarded(&layout, &mut out);
+    lifeline::write(host, &layout, &mut out);
     for port in &layout.ports {
         source::of_port(port, &mut out);
     }

@@ -152,6 +152,8 @@ pub struct Match {
     pub later_fragment: bool,
     pub tp_src: Option<Masked>,
     pub tp_dst: Option<Masked>,
+    /// `tcp_flags=+ack`: not the first packet of a connection.
+    pub tcp_ack: bool,
     pub icmp_type: Option<u8>,
     pub icmp_code: Option<u8>,
     pub arp_sha: Option<Mac>,

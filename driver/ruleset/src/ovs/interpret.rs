@@ -232,6 +232,8 @@ impl<'a> Walk<'a, '_, '_> {
             && (!wanted.later_fragment || headers.later_fragment)
             && wanted.tp_src.is_none_or(|m| headers.ports.is_some_and(|(source, _)| m.contains(source)))
             && wanted.tp_dst.is_none_or(|m| headers.ports.is_some_and(|(_, dest)| m.contains(dest)))
+            // The packets of this crate carry no flags; what begins a connection has none of this kind.
+            && (!wanted.tcp_ack || self.arrival.state.0 & CtState::NEW.0 == 0)
             && is(wanted.icmp_type, headers.icmp.map(|(kind, _)| kind))
             && is(wanted.icmp_code, headers.icmp.map(|(_, code)| code))
             && wanted.arp_sha.is_none_or(|mac| headers.arp_sha == Some(mac))

@@ -95,6 +95,7 @@ impl fmt::Display for Match {
             later_fragment,
             tp_src,
             tp_dst,
+            tcp_ack,
             icmp_type,
             icmp_code,
             arp_sha,
@@ -157,6 +158,9 @@ impl fmt::Display for Match {
             if let Some(ports) = ports {
                 write!(f, ",{name}={ports}")?;
             }
+        }
+        if *tcp_ack {
+            f.write_str(",tcp_flags=+ack")?;
         }
         for (name, number) in [("icmp_type", icmp_type), ("icmp_code", icmp_code)] {
             if let Some(number) = number {

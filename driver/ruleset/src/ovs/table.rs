@@ -60,6 +60,8 @@ pub const OURS: u8 = 85;
 pub const SETTLE: u8 = 86;
 /// Which networks of the bridge are guarded. No packet comes here: the plugin reads it, to close them after a restart.
 pub const GUARDED: u8 = 87;
+/// Which VM reaches XAPI from which of them all the same. No packet comes here either.
+pub const LIFELINES: u8 = 88;
 
 /// Where no packet comes by: for flows that the switch is only to read.
 pub const TRIAL: u8 = 99;

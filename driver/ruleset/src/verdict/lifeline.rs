@@ -15,7 +15,8 @@ pub(super) fn holds(
 ) -> bool {
     host.lifelines_on(bridge).any(|line| match direction {
         Direction::Egress => {
-            packet.source == line.mac && (needs(line, direction, packet) || asks_xapi(line, packet))
+            let honest = !matches!(&packet.payload, Payload::Arp(arp) if arp.sender_mac != line.mac);
+            packet.source == line.mac && honest && (needs(line, direction, packet) || asks_xapi(line, packet))
         }
         Direction::Ingress => needs(line, direction, packet) || answers(line, packet, connection),
     })

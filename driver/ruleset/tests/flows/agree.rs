@@ -11,6 +11,7 @@ use ruleset::resolve::HostPolicy;
 use ruleset::verdict::{Connection, Endpoint, Hop, Pass, Passage, Reason, verdict};
 
 use crate::generate::{Random, World};
+use crate::lifeline;
 use crate::switch::{DOM0, Model, PARENT, parent, switch, tag_of};
 
 /// Packets per policy.
@@ -24,7 +25,6 @@ pub(crate) fn world(r: &mut Random) -> World {
         group.rules.retain(|rule| can(&rule.service));
     }
     world.policy.provider.retain(|provider| can(&provider.rule.service));
-    world.lifelines.clear();
     world
 }
 
@@ -170,6 +170,11 @@ fn compare(
     }
     if outcome.normal && is_filtered(hop.from) {
         return story("a filtered guest's packet is left to the switch's flooding");
+    }
+    let reached = sent || outcome.normal;
+    if *addressed && let Some(expected) = lifeline::verdict(host, case, (state, connection, mark), epoch) {
+        let right = if reached { expected.may } else { !expected.must };
+        return if right { Ok(Some(reached)) } else { story(&format!("{expected:?}")) };
     }
     if !addressed {
         return if sent && is_filtered(hop.to) { story("a copy for nobody") } else { Ok(None) };

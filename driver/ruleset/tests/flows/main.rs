@@ -9,5 +9,6 @@ mod change;
 #[path = "../contract/generate/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with the other back end's tests, which use all of it")]
 mod generate;
+mod lifeline;
 mod switch;
 mod trace;

@@ -78,6 +78,10 @@ pub(crate) fn switch(r: &mut Random, host: &HostPolicy) -> OvsHost {
     add(PARENT, Some(OfPort::Local), None, PortKind::Internal { mac: Some(DOM0[0]) });
     add("xapi1", None, Some(TAG), PortKind::Internal { mac: Some(DOM0[1]) });
     for (name, tag, mac) in OTHERS {
+        // One may be the driver's own VM.
+        let network = if tag.is_some() { "xapi1" } else { PARENT };
+        let own = host.lifelines_on(network).next().filter(|_| r.percent(60)).map(|line| line.mac);
+        let mac = own.unwrap_or(mac);
         add(name, None, tag, PortKind::Guest { vif: None, mac: Some(mac), locked: false });
     }
     for attachment in &host.attachments {

@@ -191,6 +191,9 @@ fn flow_text(arrival: &Arrival<'_>) -> String {
                 "sctp"
             };
             let _ = write!(text, ",{name}_src={source},{name}_dst={destination}");
+            if name == "tcp" && arrival.state.0 & CtState::NEW.0 == 0 {
+                text.push_str(",tcp_flags=ack");
+            }
         }
         Transport::Icmp { kind, code, target } => {
             let name = if matches!(payload, Payload::Ipv6(_)) { "icmpv6" } else { "icmp" };

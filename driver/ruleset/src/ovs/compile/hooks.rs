@@ -1,20 +1,28 @@
 //! Table 0: which packets are ours to judge, and of which network they are.
 
 use super::Builder;
-use super::site::{Layout, Net};
+use super::site::{Layout, Net, Site};
 use crate::ovs::flow::{Action, Destination, Match, OfPort, Vlan};
 use crate::ovs::table;
 
 /// Priorities in table 0, all within [`crate::ovs::HOOK_PRIORITIES`].
-mod priority {
+pub(super) mod priority {
+    /// The driver's own VM to XAPI, for many; where its port was seen.
+    pub(in super::super) const LIFELINE_MANY: u16 = 45_951;
+    /// There: for one.
+    pub(in super::super) const LIFELINE: u16 = 45_950;
     /// A filtered guest's frame without a VLAN header.
     pub(super) const FILTERED: u16 = 45_900;
     /// Any other frame of its.
     pub(super) const FILTERED_TAGGED: u16 = 45_899;
     /// A VIF without rules on a guarded network.
     pub(super) const UNKNOWN: u16 = 45_800;
+    /// XAPI to the driver's own VM.
+    pub(in super::super) const TO_LIFELINE: u16 = 45_750;
     /// For a filtered guest.
     pub(super) const TO_FILTERED: u16 = 45_700;
+    /// For many, where the driver's own VM may be among them: what every guest needs and connection tracking does not see.
+    pub(in super::super) const TO_LIFELINE_MANY: u16 = 45_650;
     /// For many.
     pub(super) const TO_MANY: u16 = 45_600;
     /// From the wire, for a MAC that may be nobody's.
@@ -23,6 +31,8 @@ mod priority {
     pub(super) const UNSEEN_ELSEWHERE: u16 = 45_051;
     /// Such a MAC on a port that nobody has seen yet.
     pub(super) const UNSEEN: u16 = 45_050;
+    /// The driver's own VM to XAPI, by a port that nobody has seen.
+    pub(in super::super) const LIFELINE_UNSEEN: u16 = 45_040;
     /// Where every network is guarded: from a port that may speak.
     pub(super) const KNOWN: u16 = 45_100;
     /// There: from any other port.
@@ -34,17 +44,12 @@ pub(super) fn write(layout: &Layout<'_>, out: &mut Builder) {
         for ofport in &site.ofports {
             let from = Match { in_port: Some(*ofport), ..Match::default() };
             let untagged = Match { vlan: Some(Vlan::None), ..from.clone() };
-            let load = [
-                Action::Load(table::NETWORK, site.network),
-                Action::Load(table::FROM, site.id),
-                Action::Resubmit(table::SOURCE),
-            ];
-            out.add(table::HOOK, priority::FILTERED, untagged, load);
+            out.add(table::HOOK, priority::FILTERED, untagged, leave(site));
             out.add(table::HOOK, priority::FILTERED_TAGGED, from, []);
         }
     }
     // H1
-    for ofport in &layout.unknown {
+    for (ofport, _) in &layout.unknown {
         out.add(table::HOOK, priority::UNKNOWN, Match { in_port: Some(*ofport), ..Match::default() }, []);
     }
     if layout.all_guarded {
@@ -56,6 +61,15 @@ pub(super) fn write(layout: &Layout<'_>, out: &mut Builder) {
         to_many(layout, net, out);
         from_wire(layout, net, out);
     }
+}
+
+/// What a filtered guest says.
+pub(super) fn leave(site: &Site<'_>) -> [Action; 3] {
+    [
+        Action::Load(table::NETWORK, site.network),
+        Action::Load(table::FROM, site.id),
+        Action::Resubmit(table::SOURCE),
+    ]
 }
 
 /// H1 for a VIF that is plugged before anybody has looked: whoever is not known says nothing. Only where every network is
@@ -170,7 +184,7 @@ fn from_wire(layout: &Layout<'_>, net: &Net, out: &mut Builder) {
 }
 
 /// The trunks with the headers under which this network's packets are on them.
-fn on_trunks(layout: &Layout<'_>, net: &Net) -> Vec<(OfPort, Vlan)> {
+pub(super) fn on_trunks(layout: &Layout<'_>, net: &Net) -> Vec<(OfPort, Vlan)> {
     let headers = match net.tag {
         Some(tag) => vec![Vlan::Id(tag)],
         None => vec![Vlan::None, Vlan::Id(0)],
@@ -179,7 +193,7 @@ fn on_trunks(layout: &Layout<'_>, net: &Net) -> Vec<(OfPort, Vlan)> {
     trunks.flat_map(|trunk| headers.iter().map(|header| (*trunk, *header))).collect()
 }
 
-fn arrive(net: &Net, tagged: bool, next: u8) -> Vec<Action> {
+pub(super) fn arrive(net: &Net, tagged: bool, next: u8) -> Vec<Action> {
     let mut actions = if tagged { vec![Action::PopVlan] } else { Vec::new() };
     actions.extend([Action::Load(table::NETWORK, net.number), Action::Resubmit(next)]);
     actions

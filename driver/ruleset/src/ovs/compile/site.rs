@@ -53,8 +53,8 @@ pub(super) struct Layout<'a> {
     pub(super) nets: Vec<Net>,
     /// Ways out on which tagged packets are tagged.
     pub(super) trunks: Vec<OfPort>,
-    /// VIFs of guarded networks that are no ports of the policy.
-    pub(super) unknown: Vec<OfPort>,
+    /// VIFs of guarded networks that are no ports of the policy, with the number of the network.
+    pub(super) unknown: Vec<(OfPort, u32)>,
     /// (network, MAC) of those.
     pub(super) unknown_macs: Vec<(u32, Mac)>,
     /// Access ports of networks with nothing to enforce.
@@ -119,7 +119,10 @@ impl<'a> Layout<'a> {
             let closed = place.port.security == PortSecurity::On && !layout.all_guarded;
             // Its new port has the VIF's uuid as well; but nothing tells that from a port that has been here all along.
             if moves_here || arriving && ofports.is_empty() {
-                layout.unseen.extend(closed.then(|| macs(place.port)).into_iter().flatten());
+                let own: BTreeSet<Mac> =
+                    host.lifelines_on(place.bridge.as_str()).map(|line| line.mac).collect();
+                let silent = macs(place.port).into_iter().filter(|mac| closed && !own.contains(mac));
+                layout.unseen.extend(silent);
                 continue;
             }
             if ofports.is_empty() {
@@ -153,7 +156,7 @@ impl<'a> Layout<'a> {
                     (Some(owner), _) if owner.security == PortSecurity::On => {}
                     (Some(owner), _) => access.push(vouched_for(port, owner)),
                     (None, PortKind::Guest { mac, .. }) if guarded => {
-                        layout.unknown.push(port.ofport);
+                        layout.unknown.push((port.ofport, number));
                         layout.unknown_macs.extend(mac.map(|mac| (number, mac)));
                     }
                     (None, _) => access.push(other(port)),

@@ -59,7 +59,7 @@ fn one_side(epoch: Epoch, table: u8, passed: &[Action], rules: u8, out: &mut Bui
 }
 
 /// E2
-fn essentials_from_guest() -> Vec<Match> {
+pub(super) fn essentials_from_guest() -> Vec<Match> {
     let mut passes = vec![udp(Ether::Ipv4, 68, 67), udp(Ether::Ipv6, 546, 547)];
     passes.extend(
         [
@@ -76,7 +76,7 @@ fn essentials_from_guest() -> Vec<Match> {
 }
 
 /// I1
-fn essentials_to_guest() -> Vec<Match> {
+pub(super) fn essentials_to_guest() -> Vec<Match> {
     let link_local = IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10));
     let near = |matches: Match| Match { source: Some(link_local), ..matches };
     vec![

@@ -191,3 +191,17 @@ fn where_all_networks_are_guarded_a_stranger_says_nothing() {
     assert_eq!(from_strangers(&["xapi5", "xenbr0"]), (true, [true; 3], false));
     assert_eq!(from_strangers(&["xapi5"]), (false, [false; 3], false));
 }
+
+/// A VM that restarts has a port that no flow knows, and its driver cannot tell: the switch delivers its calls.
+#[test]
+fn golden_the_drivers_own_vm() {
+    let mut host = host();
+    host.guarded.extend(["xapi5", "xenbr0"].map(|name| name.parse::<Interface>().unwrap()));
+    let hosts = ["192.0.2.7".parse().unwrap()].into();
+    let (bridge, mac) = ("xapi5".parse().unwrap(), host.attachments[0].port.mac);
+    let before = text(&compiled(&host, &switch()));
+    host.lifelines.insert(crate::resolve::Lifeline { bridge, mac, hosts });
+    let after = text(&compiled(&host, &switch()));
+    let new: Vec<&str> = after.lines().filter(|line| !before.contains(line)).collect();
+    insta::assert_snapshot!(new.join("\n"));
+}

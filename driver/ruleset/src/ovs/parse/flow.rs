@@ -116,6 +116,7 @@ fn field_of(name: &str, value: &str, matches: &mut Match) -> Result<(), Problem>
         "nw_frag" if value == "later" => matches.later_fragment = true,
         "tp_src" => matches.tp_src = Some(masked(value)?),
         "tp_dst" => matches.tp_dst = Some(masked(value)?),
+        "tcp_flags" if value == "+ack" => matches.tcp_ack = true,
         "icmp_type" => matches.icmp_type = Some(decimal(value)?),
         "icmp_code" => matches.icmp_code = Some(decimal(value)?),
         "arp_sha" => matches.arp_sha = Some(mac(value)?),

@@ -174,16 +174,13 @@ impl World {
 }
 
 fn lifelines(r: &mut Random, guarded: &BTreeSet<Interface>) -> BTreeSet<Lifeline> {
+    let host = |r: &mut Random| if r.percent(70) { v4(1 + r.byte() % 14) } else { v6(1 + r.byte() % 14) };
+    let hosts: BTreeSet<_> = (0..r.below(4)).map(|_| host(r)).collect();
     let mut lifelines = BTreeSet::new();
     for bridge in guarded {
         for _ in 0..r.below(3) {
-            let hosts = (0..r.below(4))
-                .map(|_| if r.percent(70) { v4(1 + r.byte() % 14) } else { v6(1 + r.byte() % 14) });
-            lifelines.insert(Lifeline {
-                bridge: bridge.clone(),
-                hosts: hosts.collect(),
-                mac: mac(r.byte() % 14),
-            });
+            let (bridge, mac) = (bridge.clone(), mac(r.byte() % 14));
+            lifelines.insert(Lifeline { bridge, mac, hosts: hosts.clone() });
         }
     }
     lifelines
