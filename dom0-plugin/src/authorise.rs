@@ -14,7 +14,7 @@ use drawbridge_wire::{Family, Refusal};
 
 use crate::Result;
 
-pub(crate) use grammar::{is_interface, is_interface_pattern, is_our_chain, number};
+pub(crate) use grammar::{is_interface, is_interface_pattern, is_mac, is_our_chain, number};
 pub(crate) use ofctl::GUARDED_TABLE;
 pub(crate) use vsctl::look_at_switch;
 

@@ -7,6 +7,7 @@
 
 mod flows;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -50,7 +51,7 @@ pub(crate) fn run(paths: &Paths, boot: fn(&Paths) -> Result<Bridges>) -> ExitCod
 /// # Errors
 /// The first failure. The rest is attempted whatever becomes of one.
 pub fn boot(paths: &Paths) -> Result<Bridges> {
-    let Some(guarded) = remembered(paths)? else { return Ok(Bridges::new()) };
+    let Some((guarded, believed)) = remembered(paths)? else { return Ok(Bridges::new()) };
     // A mistake in the settings must not leave guests unguarded; the next call will name it.
     let config = Config::load(&paths.config).unwrap_or_default();
     let run = Performer { config: &config, paths };
@@ -63,7 +64,7 @@ pub fn boot(paths: &Paths) -> Result<Bridges> {
     let bridges: Bridges = guarded.names().difference(&present).cloned().collect();
     let chains = close_chains(&bridges, &run);
     closed.extend(bridges);
-    flows.and(chains).map(|()| closed)
+    flows.and(chains).and(believed).map(|()| closed)
 }
 
 /// Closes them with flows only. Waits for a switch that does not answer: something of it has just changed.
@@ -71,16 +72,24 @@ pub fn boot(paths: &Paths) -> Result<Bridges> {
 /// # Errors
 /// As [`boot()`].
 pub fn boot_flows(paths: &Paths) -> Result<Bridges> {
-    let Some(guarded) = remembered(paths)? else { return Ok(Bridges::new()) };
+    let Some((guarded, believed)) = remembered(paths)? else { return Ok(Bridges::new()) };
     let config = Config::load(&paths.config).unwrap_or_default();
     state::secure_dir(&paths.state)?;
-    flows::close(&guarded, Patience::Some, &Performer { config: &config, paths }).map(|done| done.closed)
+    let done = flows::close(&guarded, Patience::Some, &Performer { config: &config, paths })?;
+    believed.map(|()| done.closed)
 }
 
-/// What was guarded; `None` if nothing was.
-fn remembered(paths: &Paths) -> Result<Option<Guarded>> {
+/// What was guarded, `None` if nothing was; and whether the record of what passes there can be believed. If not, nothing does.
+fn remembered(paths: &Paths) -> Result<Option<(Guarded, Result<()>)>> {
     let (networks, bridges) = (guarded::flows::networks(paths)?, guarded::remembered(paths)?);
-    Ok((!networks.is_empty() || !bridges.is_empty()).then_some(Guarded { networks, bridges }))
+    if networks.is_empty() && bridges.is_empty() {
+        return Ok(None);
+    }
+    let (lifelines, believed) = match guarded::flows::lifelines::remembered(paths) {
+        Ok(lifelines) => (lifelines, Ok(())),
+        Err(refusal) => (BTreeSet::new(), Err(refusal)),
+    };
+    Ok(Some((Guarded { lifelines, networks, bridges }, believed)))
 }
 
 /// Closes bridges for both families.

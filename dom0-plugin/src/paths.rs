@@ -88,6 +88,11 @@ impl Paths {
         self.lasting.join("guarded-flows")
     }
 
+    /// The record of what passes on guarded networks all the same, by flows.
+    pub(crate) fn lifelines_flows(&self) -> PathBuf {
+        self.lasting.join("lifelines-flows")
+    }
+
     /// A path below the state directory.
     pub(crate) fn in_state(&self, name: impl AsRef<Path>) -> PathBuf {
         self.state.join(name)

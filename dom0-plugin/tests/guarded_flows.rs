@@ -114,6 +114,75 @@ fn lost() -> Dom0 {
     dom0
 }
 
+/// What the driver's flows say of its own VM: where its MAC reaches XAPI.
+const LIFELINE: &str = "xenbr0 100 00:16:3e:00:00:aa 192.0.2.7\n";
+
+fn with_lifeline() -> Dom0 {
+    let noted =
+        "priority=1,tcp,dl_vlan=100,dl_src=00:16:3e:00:00:aa,nw_dst=192.0.2.7,tp_dst=443 actions=drop";
+    let dom0 = dom0(&format!("{}{DRIVERS}table=88, {COUNTS}{noted}\n", marker("dl_vlan=100")));
+    write(&dom0, HARMLESS).reply();
+    assert_eq!(dom0.read("lib/drawbridge/lifelines-flows"), LIFELINE);
+    dom0.write("flows", "");
+    // A switch that has lost its flows says nothing of it.
+    write(&dom0, HARMLESS).reply();
+    assert_eq!(dom0.read("lib/drawbridge/lifelines-flows"), LIFELINE);
+    fs::remove_file(dom0.dir.join("input")).unwrap();
+    dom0
+}
+
+#[test]
+fn the_drivers_own_vm_reaches_xapi_from_closed_networks() {
+    let dom0 = with_lifeline();
+    assert_eq!(boot_flows(&dom0.paths).unwrap(), names(&["xenbr0/100"]));
+    let input = dom0.read("input");
+    let open: BTreeSet<&str> = input.lines().filter(|line| line.contains("priority=45040")).collect();
+    let flow =
+        |text: &str| format!("add cookie=0x4457427200000000,table=0,priority=45040,{text},actions=NORMAL");
+    let none = "vlan_tci=0x0000/0x1fff";
+    let (from, to) = ("dl_src=00:16:3e:00:00:aa", "dl_dst=00:16:3e:00:00:aa");
+    let mut expected = vec![
+        flow(&format!("arp,in_port=3,{none},{from},arp_sha=00:16:3e:00:00:aa")),
+        flow(&format!("udp,in_port=3,{none},{from},tp_src=68,tp_dst=67")),
+        flow(&format!("tcp,in_port=3,{none},{from},nw_dst=192.0.2.7,tp_dst=443")),
+    ];
+    for known in ["in_port=1,dl_vlan=100", "in_port=2,vlan_tci=0x0000/0x1fff"] {
+        expected.extend([
+            flow(&format!("arp,{known},{to}")),
+            flow(&format!("arp,{known},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00")),
+            flow(&format!("udp,{known},{to},tp_src=67,tp_dst=68")),
+            flow(&format!("tcp,{known},{to},nw_src=192.0.2.7,tp_src=443,tcp_flags=+ack")),
+        ]);
+    }
+    assert_eq!(open, expected.iter().map(String::as_str).collect());
+}
+
+/// A record of before there were any, one that is damaged, a switch that refuses: closed, all of them.
+#[test]
+fn a_lifeline_that_is_not_understood_is_none() {
+    let closes = |dom0: &Dom0| {
+        let told = boot_flows(&dom0.paths).map_err(|refusal| refusal.code.as_str()).err();
+        let input = dom0.read("input");
+        assert!(input.contains("priority=45010,in_port=3,actions=drop\n"), "{input}");
+        (told, input.contains("actions=NORMAL"))
+    };
+    let record = "lib/drawbridge/lifelines-flows";
+    let dom0 = with_lifeline();
+    fs::remove_file(dom0.dir.join(record)).unwrap();
+    assert_eq!(closes(&dom0), (None, false));
+    for wrong in ["\n", "xenbr0 100 00:16:3e:00:00:aa\n", "xenbr0 100 00:16:3e:00:00:aa 0.0.0.0/0\n"] {
+        let dom0 = with_lifeline();
+        dom0.write(record, &format!("{LIFELINE}{wrong}"));
+        assert_eq!(closes(&dom0), (Some("DRAWBRIDGE_GUARDED_RECORD"), false), "{wrong}");
+    }
+    let dom0 = with_lifeline();
+    let dir = dom0.dir.display();
+    let take =
+        format!("cat >{dir}/tried; ! grep -q tcp_flags {dir}/tried || exit 1; cat {dir}/tried >>{dir}/input");
+    dom0.fake("ovs-ofctl", &format!("case $* in *dump-flows*) cat {dir}/flows ;; *) {take} ;; esac"));
+    assert_eq!(closes(&dom0), (None, false));
+}
+
 /// They are flows like others to the driver, who finds a cookie that is not its own and replaces them.
 #[test]
 fn a_switch_that_lost_its_flows_is_closed() {

@@ -5,12 +5,14 @@
 //! The flows stand below all that the driver writes, who removes them with its first write: their cookie is not its.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use drawbridge_wire::{Family, Function, flow};
 
 use crate::authorise::{GUARDED_TABLE, Plan, authorise, look_at_switch};
+use crate::guarded::flows::lifelines::Lifeline;
 use crate::guarded::flows::{Network, markers, names};
 use crate::guarded::{Bridges, is_named};
 use crate::perform::Performer;
@@ -26,11 +28,16 @@ const VERSIONS: &str = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14";
 /// A frame without a VLAN header.
 const UNTAGGED: &str = "vlan_tci=0x0000/0x1fff";
 
+/// To many.
+const MANY: &str = "dl_dst=01:00:00:00:00:00/01:00:00:00:00:00";
+
 /// Between two attempts at a switch that is about to start.
 const STEP: Duration = Duration::from_millis(2);
 
 /// Priorities in table 0, below all of the driver's but its last, which is the same.
 mod priority {
+    /// Between XAPI and the driver's own VM.
+    pub(super) const LIFELINE: u16 = 45_040;
     /// Between dom0 and the wire, on a guarded network.
     pub(super) const WIRE: u16 = 45_030;
     /// With a guarded VLAN's header, from anybody else.
@@ -54,6 +61,8 @@ pub(super) enum Patience {
 
 /// The guarded networks, by their two kinds of records.
 pub(super) struct Guarded {
+    /// What passes there all the same.
+    pub(super) lifelines: BTreeSet<Lifeline>,
     /// By flows.
     pub(super) networks: BTreeSet<Network>,
     /// By chains.
@@ -81,7 +90,8 @@ pub(super) fn close(guarded: &Guarded, patience: Patience, run: &Performer<'_>) 
         let switch = look(run)?;
         let mut failure = None;
         for (bridge, tags) in switch.iter().flat_map(|switch| guarded.on(switch)) {
-            match Bridge::new(bridge, &tags, switch.as_ref()).close(run) {
+            let lifelines = guarded.lifelines.iter().filter(|line| line.bridge == bridge).collect();
+            match Bridge::new(bridge, &tags, lifelines, switch.as_ref()).close(run) {
                 Ok(true) => done.closed.extend(tags.iter().map(|tag| place(bridge, *tag))),
                 Ok(false) => {}
                 Err(refusal) => failure = Some(refusal),
@@ -145,6 +155,7 @@ impl Guarded {
 struct Bridge<'a> {
     name: &'a str,
     guarded: &'a BTreeSet<Tag>,
+    lifelines: Vec<&'a Lifeline>,
     /// Every network of it is guarded.
     all: bool,
     ports: &'a [Port],
@@ -153,12 +164,17 @@ struct Bridge<'a> {
 }
 
 impl<'a> Bridge<'a> {
-    fn new(name: &'a str, guarded: &'a BTreeSet<Tag>, switch: Option<&'a Switch>) -> Self {
+    fn new(
+        name: &'a str,
+        guarded: &'a BTreeSet<Tag>,
+        lifelines: Vec<&'a Lifeline>,
+        switch: Option<&'a Switch>,
+    ) -> Self {
         let ports = switch.and_then(|switch| switch.bridges.get(name)).map_or(&[][..], Vec::as_slice);
         let all =
             switch.is_some_and(|switch| switch.networks_of(name).all(|(_, tag)| guarded.contains(&tag)));
         let bonded = ports.iter().any(|port| port.kind == Kind::Wire { bonded: true });
-        Self { name, guarded, all, ports, bonded }
+        Self { name, guarded, lifelines, all, ports, bonded }
     }
 
     /// Whether anything was to be closed. If the driver has been here since the switch started, nothing is.
@@ -170,9 +186,16 @@ impl<'a> Bridge<'a> {
         if markers(&self.dump(&any, run)?).any(|line| !line.starts_with(&ours)) {
             return Ok(false);
         }
-        let flows = self.flows();
-        let text: String = flows.iter().map(|flow| format!("add {flow}\n")).collect();
-        self.change(text, run)?;
+        let add = |flows: &[String]| flows.iter().map(|flow| format!("add {flow}\n")).collect();
+        let mut flows = self.flows();
+        if let Err(refusal) = self.change(add(&flows), run) {
+            if self.lifelines.is_empty() {
+                return Err(refusal);
+            }
+            // A switch that does not understand the exceptions is closed without them.
+            flows = Self { lifelines: Vec::new(), ..*self }.flows();
+            self.change(add(&flows), run)?;
+        }
         // Those of an earlier run: ports may have gone, networks come.
         let standing = self.dump(&format!("cookie={COOKIE:#x}/-1"), run)?;
         let stale = |key: &String| {
@@ -254,7 +277,68 @@ impl<'a> Bridge<'a> {
             let header = tag.map_or_else(|| UNTAGGED.to_owned(), |tag| format!("dl_vlan={tag}"));
             add(GUARDED_TABLE, 1, &format!(",{header}"), "drop");
         }
+        for passes in self.lifelines.iter().flat_map(|line| self.lifeline(line)).collect::<BTreeSet<_>>() {
+            add(0, priority::LIFELINE, &passes, "NORMAL");
+        }
         flows
+    }
+
+    /// What passes between the driver's own VM and XAPI, as the switch shows it: calls, answers (they acknowledge something), and
+    /// what it needs for that. The driver's flows do the same (`ruleset`, `ovs/compile/lifeline.rs`).
+    fn lifeline(&self, line: &Lifeline) -> Vec<String> {
+        let Lifeline { tag, mac, host, .. } = line;
+        if !self.guarded.contains(tag) {
+            return Vec::new();
+        }
+        let (from, to) = (format!("dl_src={mac}"), format!("dl_dst={mac}"));
+        let header = tag.map_or_else(|| UNTAGGED.to_owned(), |tag| format!("dl_vlan={tag}"));
+        let access = self.access(*tag).into_iter().map(|port| format!("in_port={port},{UNTAGGED}"));
+        let trunks = self.trunks().into_iter().map(|port| format!("in_port={port},{header}"));
+        let known: Vec<String> = access.chain(trunks).collect();
+        // Where others than guarded networks are, whoever is not known may speak anyway.
+        let guests = self.ports.iter().filter(|port| port.kind == Kind::Guest && port.tag == *tag);
+        let guests = guests.map(|port| format!("in_port={},{UNTAGGED}", port.ofport));
+        let speakers = if self.all { vec![UNTAGGED.to_owned()] } else { guests.collect() };
+        // The protocol stands first, and the VLAN header after the port.
+        let mut passes = Vec::new();
+        for speaker in speakers {
+            match host {
+                IpAddr::V4(_) => passes.extend([
+                    format!("arp,{speaker},{from},arp_sha={mac}"),
+                    format!("udp,{speaker},{from},tp_src=68,tp_dst=67"),
+                    format!("tcp,{speaker},{from},nw_dst={host},tp_dst=443"),
+                ]),
+                IpAddr::V6(_) => {
+                    let needs = [131, 132, 133, 135, 136, 143];
+                    passes.extend(needs.map(|kind| format!("icmp6,{speaker},{from},icmp_type={kind}")));
+                    passes.push(format!("udp6,{speaker},{from},tp_src=546,tp_dst=547"));
+                    passes.push(format!("tcp6,{speaker},{from},ipv6_dst={host},tp_dst=443"));
+                }
+            }
+        }
+        for known in known {
+            match host {
+                IpAddr::V4(_) => passes.extend([
+                    format!("arp,{known},{to}"),
+                    format!("arp,{known},{MANY}"),
+                    format!("udp,{known},{to},tp_src=67,tp_dst=68"),
+                    format!("tcp,{known},{to},nw_src={host},tp_src=443,tcp_flags=+ack"),
+                ]),
+                IpAddr::V6(_) => {
+                    for to in [to.as_str(), MANY] {
+                        passes.extend(
+                            [130, 134].map(|kind| {
+                                format!("icmp6,{known},{to},ipv6_src=fe80::/10,icmp_type={kind}")
+                            }),
+                        );
+                        passes.extend([135, 136].map(|kind| format!("icmp6,{known},{to},icmp_type={kind}")));
+                    }
+                    passes.push(format!("udp6,{known},{to},ipv6_src=fe80::/10,tp_src=547,tp_dst=546"));
+                    passes.push(format!("tcp6,{known},{to},ipv6_src={host},tp_src=443,tcp_flags=+ack"));
+                }
+            }
+        }
+        passes.into_iter().map(|matched| format!(",{matched}")).collect()
     }
 
     /// Actions that copy what one port says to the others of its kind and then, with another header, to those of the

@@ -3,6 +3,8 @@
 //! One line a network: the bridge, the VLAN, and XAPI's name for it, by which a host that has changed to the Linux bridge
 //! knows it (`xenbr0 100 xapi1`; `-` is the untagged network, or a name nobody knew).
 
+pub(crate) mod lifelines;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -43,6 +45,7 @@ pub(crate) fn record(
     written: &Written<'_>,
     look: impl FnOnce() -> Result<Switch>,
 ) -> Result<()> {
+    lifelines::record(paths, written)?;
     let known = networks(paths)?;
     let mut tags = standing(written.dump)
         .map_err(|line| failed(&paths.guarded_flows(), &format!("not understood: {line}")))?;
@@ -77,11 +80,13 @@ pub(crate) fn record(
 /// # Errors
 /// `GuardedRecord`
 pub(crate) fn forget_all(paths: &Paths) -> Result<()> {
-    let path = paths.guarded_flows();
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(&path, &error)),
-        _ => Ok(()),
+    for path in [paths.guarded_flows(), paths.lifelines_flows()] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&path, &error)),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// The networks remembered.
@@ -147,7 +152,12 @@ pub(crate) fn markers(dump: &str) -> impl Iterator<Item = &str> {
 /// `… priority=1,dl_vlan=100 actions=drop`
 fn marked(line: &str) -> Option<Tag> {
     let (flow, "drop") = line.split_once(" actions=")? else { return None };
-    match flow.rsplit(' ').next()?.strip_prefix("priority=1,")? {
+    network_of(flow.rsplit(' ').next()?.strip_prefix("priority=1,")?)
+}
+
+/// The network that a match on the VLAN header means.
+fn network_of(matched: &str) -> Option<Tag> {
+    match matched {
         "vlan_tci=0x0000/0x1fff" => Some(None),
         vlan => {
             let vlan = number(vlan.strip_prefix("dl_vlan=")?)?;

@@ -18,7 +18,7 @@ fn ports() -> Vec<Port> {
 fn closed(ports: &[Port], guarded: &[Tag], all: bool) -> String {
     let guarded: BTreeSet<Tag> = guarded.iter().copied().collect();
     let bonded = ports.iter().any(|port| port.kind == Kind::Wire { bonded: true });
-    let bridge = Bridge { name: "xenbr0", guarded: &guarded, all, ports, bonded };
+    let bridge = Bridge { name: "xenbr0", guarded: &guarded, lifelines: Vec::new(), all, ports, bonded };
     let flows = bridge.flows().into_iter();
     flows.map(|flow| flow.replace("cookie=0x4457427200000000,", "") + "\n").collect()
 }
@@ -107,7 +107,8 @@ fn guarded_by_either_record() {
             Network { bridge: (*bridge).to_owned(), tag: *tag, name }
         });
         let bridges = bridges.iter().map(|&name| name.to_owned()).collect();
-        let guarded = Guarded { networks: networks.collect(), bridges }.on(&switch);
+        let guarded =
+            Guarded { lifelines: BTreeSet::new(), networks: networks.collect(), bridges }.on(&switch);
         guarded.into_iter().map(|(bridge, tags)| format!("{bridge} {tags:?}")).collect::<Vec<_>>()
     };
     assert_eq!(on(&[("xenbr0", Some(5), "xapi1")], &[]), ["xenbr0 {Some(5)}"]);
