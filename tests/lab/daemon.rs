@@ -7,6 +7,7 @@ mod faults;
 mod hooks;
 mod hosts;
 mod life;
+mod load;
 mod service;
 mod standing;
 mod start;

@@ -14,12 +14,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Lab, Run};
+use crate::usage::Usage;
 use start::document;
 
 pub use start::DaemonBuilder;
 
-/// Longest time to wait for what should come soon: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// A host is as it should be so long after nothing is broken any more.
 const CONVERGENCE: Duration = Duration::from_secs(10);
 /// Between two looks.
@@ -48,6 +47,14 @@ impl Daemon<'_> {
         self.process.as_ref().map(Child::id).context("the daemon does not run")
     }
 
+    /// What it takes of the machine.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn usage(&self) -> Result<Usage> {
+        Usage::of(self.pid()?)
+    }
+
     /// Starts it once it has ended; waits until its socket answers.
     ///
     /// # Errors
@@ -59,7 +66,11 @@ impl Daemon<'_> {
         while self.text("/healthz").is_err() {
             let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
             ensure!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.log());
-            ensure!(started.elapsed() < PATIENCE, "the socket does not answer\n{}", self.log());
+            ensure!(
+                started.elapsed() < self.builder.patience(),
+                "the socket does not answer\n{}",
+                self.log()
+            );
             std::thread::sleep(PAUSE);
         }
         Ok(())
@@ -160,6 +171,14 @@ impl Daemon<'_> {
         Ok(answer.generation)
     }
 
+    /// Brings into the store what a policy file says, beside what is there.
+    ///
+    /// # Errors
+    /// As [`Self::set_policy`].
+    pub fn add_policy(&self, text: &str) -> Result<u64> {
+        Ok(self.call(self.api.apply(&document(text)?, false, false))?.generation)
+    }
+
     /// Says that the store counts.
     ///
     /// # Errors
@@ -238,7 +257,7 @@ impl Daemon<'_> {
     /// to do. The answer is how long that took.
     ///
     /// # Errors
-    /// That takes more than a minute; with what the daemon says.
+    /// That takes too long; with what the daemon says.
     pub fn settle(&self) -> Result<Duration> {
         self.settle_but(&[])
     }
@@ -253,7 +272,7 @@ impl Daemon<'_> {
             if self.is_settled(left_out)? {
                 return Ok(started.elapsed());
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > self.builder.patience() {
                 let (hosts, plan) = (self.hosts()?, self.lab.plan()?.stdout);
                 bail!("not settled: {}\n{hosts:#?}\n{plan}\n{}", self.trouble(), self.log());
             }
@@ -279,7 +298,7 @@ impl Daemon<'_> {
     /// Waits until the daemon says that every host is as the store has it now.
     ///
     /// # Errors
-    /// That takes more than a minute; with what the daemon says.
+    /// That takes too long; with what the daemon says.
     pub fn settle_by_its_word(&self) -> Result<()> {
         self.until("it says that all is in sync", |daemon| daemon.says_settled(&[]))
     }
@@ -308,11 +327,11 @@ impl Daemon<'_> {
     /// Waits until something is so.
     ///
     /// # Errors
-    /// It is not within a minute (with the log), or it could not be asked.
+    /// It is not soon (with the log), or it could not be asked.
     pub fn until(&self, what: &str, is_so: impl Fn(&Self) -> Result<bool>) -> Result<()> {
         let started = Instant::now();
         while !is_so(self)? {
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > self.builder.patience() {
                 bail!("waited in vain: {what}; {}\n{}", self.trouble(), self.log());
             }
             std::thread::sleep(PAUSE);

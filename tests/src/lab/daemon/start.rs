@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::Child;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::ApiClient;
@@ -14,6 +15,9 @@ use crate::lab::Lab;
 use crate::lab::builder::{USER, built};
 use crate::lab::driver::{PASSWORD_FILE, PRIVATE_KEY};
 use crate::process;
+
+/// Longest time to wait for what should come soon: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a daemon is to be like.
 #[derive(Clone, Debug)]
@@ -28,6 +32,7 @@ pub struct DaemonBuilder<'lab> {
     xapi: Settings,
     reconcile: Settings,
     api: String,
+    patience: Duration,
     environment: BTreeMap<String, String>,
 }
 
@@ -51,6 +56,7 @@ impl Lab {
             xapi: [("connect_timeout", 5), ("call_timeout", 10)].into(),
             reconcile: [("look_after", 2), ("deadline", 20), ("longest_pause", 2)].into(),
             api: String::new(),
+            patience: PATIENCE,
             environment: BTreeMap::new(),
         })
     }
@@ -82,6 +88,13 @@ impl<'lab> DaemonBuilder<'lab> {
     #[must_use]
     pub fn longest_pause(mut self, seconds: u32) -> Self {
         self.reconcile.insert("longest_pause", seconds);
+        self
+    }
+
+    /// Who waits for it gives up after this long, a minute unless more is asked for.
+    #[must_use]
+    pub const fn patient_for(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -166,6 +179,10 @@ impl<'lab> DaemonBuilder<'lab> {
 
     pub(super) fn store(&self) -> PathBuf {
         self.store.clone()
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     pub(super) fn log(&self) -> PathBuf {
