@@ -84,7 +84,7 @@ fn one_size(lab: &Lab, size: Size) -> Result<String> {
 }
 
 /// One host's switch, by the driver and by hand.
-struct Bench<'a> {
+pub(crate) struct Bench<'a> {
     lab: &'a Lab,
     dom0: Dom0<'a>,
     bridge: Interface,
@@ -93,7 +93,7 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(lab: &'a Lab, pool: &'a Pool, host: &'a Ref<Host>) -> Result<Self> {
+    pub(crate) fn new(lab: &'a Lab, pool: &'a Pool, host: &'a Ref<Host>) -> Result<Self> {
         let uuid = lab.host("host1")?.uuid().to_owned();
         let dom0 = Dom0 { client: &pool.client, signer: &pool.signer, host, uuid };
         let (switch, version) = lab.block_on(dom0.switch())?;
@@ -109,24 +109,27 @@ impl<'a> Bench<'a> {
         Ok((report, took))
     }
 
-    fn dump(&self) -> Result<Observed> {
+    pub(crate) fn dump(&self) -> Result<Observed> {
         Ok(self.lab.block_on(self.dom0.flows(&self.bridge, self.dialect, None))?)
     }
 
-    fn input(&self, desired: &HostDesired, observed: &Observed) -> Result<String> {
+    pub(crate) fn input(&self, desired: &HostDesired, observed: &Observed) -> Result<String> {
         Ok(plan(&desired.policy, &self.switch, &self.bridge, observed, 1)?.input(self.dialect))
     }
 
     /// The bare program, then a bare dump.
-    fn bare(&self, input: &str) -> Result<Duration> {
-        let commands = [(self.dialect.write(&self.bridge), input), (self.dialect.dump(&self.bridge), "")];
-        let (done, took) = timed(|| -> Result<()> {
-            for (command, stdin) in &commands {
-                let args: Vec<&str> = command.iter().map(String::as_str).collect();
-                self.lab.ovs_ofctl("host1", &args, stdin.as_bytes())?;
-            }
-            Ok(())
-        });
+    pub(crate) fn bare(&self, input: &str) -> Result<Duration> {
+        Ok(self.ofctl(&self.dialect.write(&self.bridge), input)? + self.bare_read()?)
+    }
+
+    /// A bare dump.
+    pub(crate) fn bare_read(&self) -> Result<Duration> {
+        self.ofctl(&self.dialect.dump(&self.bridge), "")
+    }
+
+    fn ofctl(&self, command: &[String], stdin: &str) -> Result<Duration> {
+        let args: Vec<&str> = command.iter().map(String::as_str).collect();
+        let (done, took) = timed(|| self.lab.ovs_ofctl("host1", &args, stdin.as_bytes()));
         done.context("the bare ovs-ofctl")?;
         Ok(took)
     }

@@ -2,17 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-/// Middle and best of some runs.
+/// Middle, best and worst of some runs.
 pub(crate) struct Stats {
     pub(crate) median: Duration,
     pub(crate) best: Duration,
+    /// No more than one run in a hundred took longer: of a hundred runs or fewer the worst.
+    pub(crate) p99: Duration,
+    pub(crate) worst: Duration,
 }
 
 impl Stats {
     pub(crate) fn of(mut runs: Vec<Duration>) -> Self {
         runs.sort_unstable();
-        let median = runs.get(runs.len() / 2).copied().unwrap_or_default();
-        Self { median, best: runs.first().copied().unwrap_or_default() }
+        let at = |place: usize| runs.get(place).copied().unwrap_or_default();
+        let last = runs.len().saturating_sub(1);
+        Self { median: at(runs.len() / 2), best: at(0), p99: at(last - runs.len() / 101), worst: at(last) }
     }
 }
 
