@@ -1,6 +1,7 @@
 //! The driver's own VM on a guarded network: wherever it comes up, it reaches XAPI, whether its driver has heard of it or not.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -25,8 +26,9 @@ const XAPI: u16 = 443;
 struct Card(String);
 
 impl Card {
-    fn new(backend: Backend) -> Result<Self> {
-        let card = Self(format!("dwb-{}-{backend:?}", std::process::id()).chars().take(15).collect());
+    fn new() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let card = Self(format!("dwb{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         ip(&["link", "add", "name", &card.0, "address", &mac(0, DRIVER).to_string(), "type", "bridge"])?;
         Ok(card)
     }
@@ -100,7 +102,7 @@ fn is_known(lab: &Lab) -> Result<Vec<Expectation>> {
 on_each! {
     /// It migrates, faster than it hears of it: its connection to XAPI goes on, every other has to wait.
     fn it_migrates_and_nobody_hears(backend) {
-        let _card = Card::new(backend)?;
+        let _card = Card::new()?;
         let lab = start(backend)?;
         check(is_known(&lab)?);
         let (driver, outside) = (lab.guest("driver")?, lab.outside());
@@ -119,7 +121,7 @@ on_each! {
 
     /// dom0 boots, and the driver's VM with it: what closes the network until the driver comes does not keep it from coming.
     fn it_starts_after_dom0(backend) {
-        let _card = Card::new(backend)?;
+        let _card = Card::new()?;
         let lab = start(backend)?;
         lab.hard_shutdown("driver")?;
         // The hook gives others back to the network's default: this VIF stays on the bridge.
