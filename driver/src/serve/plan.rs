@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::Store;
+use store::{Snapshot, Store};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use xenapi::{Host, Ref};
@@ -68,7 +68,7 @@ pub(super) async fn plan(
     let mut announcements = announced.subscribe();
     let mut number = 0;
     let mut moving = Moving::default();
-    let mut policy: Option<(u64, Arc<PolicyFile>)> = None;
+    let mut known: Option<Known> = None;
     if pool.wait_for(|seen| seen.number > 0).await.is_err() {
         return;
     }
@@ -86,16 +86,12 @@ pub(super) async fn plan(
         });
         let announced = announcements.borrow_and_update().clone();
         let newest = *generations.borrow_and_update();
-        let (generation, file) = match policy.take() {
-            Some(known) if known.0 == newest => known,
-            _ => {
-                let snapshot = store.snapshot();
-                (snapshot.generation, Arc::new(PolicyFile::from(snapshot)))
-            }
-        };
-        policy = Some((generation, Arc::clone(&file)));
         let (awaited, end) = (announced.number, announced.end().into_iter().chain(moving.end()).min());
-        match make(file, Arc::clone(&seen), announced.destinations()).await {
+        let current = known.take().filter(|known| known.generation == newest);
+        let (policy, made) = make(store.clone(), current, Arc::clone(&seen), announced.destinations()).await;
+        let generation = policy.generation;
+        known = Some(policy);
+        match made {
             Ok(Desired { hosts, idle, bindings, problems }) => {
                 number += 1;
                 let hosts = hosts.into_iter().map(|(host, wanted)| (host, Arc::new(wanted))).collect();
@@ -120,18 +116,29 @@ pub(super) async fn plan(
     }
 }
 
-/// Away from the threads that serve: a big pool takes a while.
+/// What the store held at a generation.
+struct Known {
+    generation: u64,
+    policy: PolicyFile,
+}
+
+impl From<Snapshot> for Known {
+    fn from(snapshot: Snapshot) -> Self {
+        Self { generation: snapshot.generation, policy: snapshot.into() }
+    }
+}
+
+/// Away from the threads that serve: a big pool takes a while, and so does a big store.
 async fn make(
-    policy: Arc<PolicyFile>,
+    store: Store,
+    known: Option<Known>,
     seen: Arc<Seen>,
     announced: desired::Announced,
-) -> Result<Desired, String> {
+) -> (Known, Result<Desired, String>) {
     let made = tokio::task::spawn_blocking(move || {
-        desired::expecting(&policy, &seen.inventory, &own::macs(), &announced)
+        let known = known.unwrap_or_else(|| store.snapshot().into());
+        let made = desired::expecting(&known.policy, &seen.inventory, &own::macs(), &announced);
+        (known, made.map_err(|error| crate::report::chain(&error)))
     });
-    match made.await {
-        Ok(Ok(desired)) => Ok(desired),
-        Ok(Err(error)) => Err(crate::report::chain(&error)),
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+    made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
