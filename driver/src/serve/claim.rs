@@ -92,9 +92,9 @@ fn duty(found: Option<&Claim>, own: &Claim, is_adopted: bool, insisted: bool, cl
     Duty::Active
 }
 
-/// Whether a pool's record names a driver, and another than this.
-pub(super) fn is_anothers(pool: &Pool, instance: &str) -> bool {
-    read(pool).is_some_and(|found| found.instance != instance)
+/// Whether a pool's record names this driver.
+pub(super) fn is_own(pool: &Pool, instance: &str) -> bool {
+    read(pool).is_some_and(|found| found.instance == instance)
 }
 
 /// What the claim is decided from, and who is told.
@@ -122,11 +122,15 @@ pub(super) async fn claim(given: Claiming, mut own: Claim) {
     let (mut claimed, mut is_due) = (false, true);
     // The store's generation when it was first known to count.
     let mut counts = None;
+    // What the record said when it last said something.
+    let mut known = None;
     loop {
         own.generation = *generations.borrow_and_update();
         let seen = Arc::clone(&pool.borrow_and_update());
         let Some((reference, record)) = seen.pools.iter().next() else { return };
-        let found = read(record);
+        let stands = read(record);
+        // A record can only be replaced by taking the old one away first: one that is missing now says nothing.
+        let found = stands.clone().or(known);
         if let Some(found) = found.as_ref().filter(|found| !claimed && found.instance != own.instance) {
             // Whoever comes takes over. Not by the clock: it may have gone back.
             own.turn = found.turn.saturating_add(1);
@@ -136,7 +140,7 @@ pub(super) async fn claim(given: Claiming, mut own: Claim) {
         if new.is_active() {
             counts.get_or_insert_with(|| state.generation());
         }
-        if new.is_active() && is_due && found.as_ref() != Some(&own) {
+        if new.is_active() && is_due && stands.as_ref() != Some(&own) {
             match client.set_pool_other_config(reference, KEY, &own.to_string()).await {
                 Ok(()) => {
                     claimed = true;
@@ -161,6 +165,7 @@ pub(super) async fn claim(given: Claiming, mut own: Claim) {
             return;
         }
         is_due = !claimed;
+        known = found;
         tokio::select! {
             // The last word: whoever comes next with an older store is to know.
             _ = stopping.wait_for(|stop| *stop) => is_due = true,

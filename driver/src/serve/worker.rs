@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use xenapi::{Backend, Host, Ref};
 
-use super::claim::is_anothers;
+use super::claim::is_own;
 use super::duty::Duty;
 use super::health::Health;
 use super::turns::Turns;
@@ -227,7 +227,7 @@ impl Worker {
         let doubts = dom0::doubts();
         if doubts != self.dispelled {
             let pools = self.pool.client.pools().await.map_err(|error| chain(&error))?;
-            if pools.values().any(|pool| is_anothers(pool, &self.instance)) {
+            if !pools.values().any(|pool| is_own(pool, &self.instance)) {
                 return Err("another driver has taken this pool over".to_owned());
             }
             self.dispelled = doubts;

@@ -1,9 +1,10 @@
 //! Which store counts, and which driver: a daemon that comes late, with an old store, with an empty one, beside another.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use drawbridge_wire::xmlrpc::Value;
 use e2e::lab::{Daemon, Lab};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
@@ -106,7 +107,7 @@ on_bridge_and_ovs! {
         check(expectations(&lab)?);
         // Filled, it is still not said to count.
         empty.set_policy(&other_policy())?;
-        std::thread::sleep(std::time::Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(3));
         stands_by(&empty, "the store is new")?;
         check(expectations(&lab)?);
         ensure!(lab.writes("host1")? == writes, "something was written");
@@ -171,6 +172,26 @@ on_bridge_and_ovs! {
             check(expectations(&lab)?);
         }
         traffic.judge_connections()?;
+    }
+
+    /// XAPI lets nobody replace the pool's record at once: between the old and the new one there is none. Who stands by still does.
+    fn a_record_that_is_gone_for_a_moment(backend) {
+        let lab = pool(backend).start()?;
+        let first = lab.daemon("first")?.start_with(POLICY)?;
+        let second = lab.daemon("second")?.start()?;
+        second.set_policy(&other_policy())?;
+        second.adopt()?;
+        stands_by(&first, "has taken this pool over")?;
+        second.settle()?;
+        let writes = lab.writes("host1")?;
+        let pools = lab.xapi("pool.get_all", vec![])?;
+        let Value::Array(pools) = pools else { bail!("{pools:?}") };
+        let pool = pools.into_iter().next().context("no pool")?;
+        lab.xapi("pool.remove_from_other_config", vec![pool, "drawbridge:writer".into()])?;
+        std::thread::sleep(Duration::from_secs(5));
+        stands_by(&first, "has taken this pool over")?;
+        second.settle()?;
+        ensure!(lab.writes("host1")? == writes, "a driver that stands by has written");
     }
 
     /// A driver sleeps, as its VM does when it is paused, in the middle of its work. Another takes the pool over. When the first
