@@ -2,6 +2,7 @@
 
 mod iptables;
 mod ovs;
+mod rounds;
 
 use ruleset::ids::Interface;
 use ruleset::iptables::CompileError;
@@ -12,6 +13,8 @@ use xenapi::{Backend, CallError, Kind};
 use crate::desired::HostDesired;
 use crate::dom0::{Dom0, Dom0Error};
 use crate::report::{HostReport, Status, chain};
+
+pub(crate) use rounds::Rounds;
 
 /// Whether to change anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use drawbridge_wire::Signer;
 use tokio::sync::Semaphore;
@@ -17,14 +16,11 @@ use crate::intake::inventory::Inventory;
 use crate::intake::own;
 use crate::intake::policy_file::{PolicyError, PolicyFile};
 use crate::locking::VifLocking;
-use crate::reconcile::{Mode, reconcile};
+use crate::reconcile::{Mode, Rounds, reconcile};
 use crate::report::{HostReport, Report, chain};
 
 /// So many hosts are worked on at a time.
 const HOSTS_AT_A_TIME: usize = 16;
-
-/// So often a host is tried when other writers come in between. Each time somebody has succeeded.
-const ATTEMPTS: u64 = 12;
 
 /// The way to a pool.
 #[derive(Debug)]
@@ -197,12 +193,14 @@ pub async fn run(
     let mut reports: BTreeMap<Ref<Host>, HostReport> = BTreeMap::new();
     let (mut problems, mut concerned) = (Vec::new(), false);
     let (mut locking, mut unlocked) = (Vec::new(), Vec::new());
-    for attempt in 0..ATTEMPTS {
+    let mut rounds = Rounds::new();
+    let mut is_first = true;
+    loop {
         // Taken before the state is read: a writer that read later wins.
         let generation = dom0::generation();
         let inventory = match Inventory::read(&pool.client).await {
             // What was done before is to be reported.
-            Err(_) if attempt > 0 => break,
+            Err(_) if !is_first => break,
             read => read?,
         };
         let Desired { hosts, idle, bindings, problems: found } =
@@ -210,10 +208,10 @@ pub async fn run(
                 .map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
         concerned = found.iter().any(|problem| scope.concerns(problem, &inventory));
         problems = found;
-        if write && attempt == 0 {
+        if write && is_first {
             (locking, unlocked) = lock_again(&pool.client, scope, &inventory, &idle).await;
         }
-        let in_scope = if attempt == 0 {
+        let in_scope = if is_first {
             hosts_in_scope(scope, &bindings, &inventory, &hosts)?
         } else {
             reports.iter().filter(|(_, report)| report.overtaken).map(|(host, _)| host.clone()).collect()
@@ -231,13 +229,10 @@ pub async fn run(
                 },
             );
         }
-        if !reports.values().any(|report| report.overtaken) {
+        if !reports.values().any(|report| report.overtaken) || !rounds.again().await {
             break;
         }
-        tracing::info!(attempt, "another writer came in between; trying again");
-        // Apart by chance, so that the same writers do not meet again and again.
-        let chance = dom0::generation() / 1000 % 32;
-        tokio::time::sleep(Duration::from_millis((attempt + 1) * (8 + chance))).await;
+        is_first = false;
     }
     let mut hosts: Vec<HostReport> = reports.into_values().collect();
     hosts.sort_by(|a, b| a.host.cmp(&b.host));

@@ -16,12 +16,9 @@ use super::turns::Turns;
 use crate::config::Reconcile;
 use crate::desired::HostDesired;
 use crate::dom0::{self, Dom0};
-use crate::reconcile::{Mode, reconcile};
+use crate::reconcile::{Mode, Rounds, reconcile};
 use crate::report::{HostReport, chain};
 use crate::run::Pool;
-
-/// So often in a row a worker starts over because another writer came in between, before it calls that a failure.
-const OVERTAKEN: u32 = 12;
 
 /// Where a guest is about to arrive on a switch, its port is looked for this often: it is plugged before the guest runs there.
 const PORT_COMES: Duration = Duration::from_secs(1);
@@ -198,8 +195,7 @@ impl Worker {
     /// # Errors
     /// Why nothing was begun.
     async fn attempt(&mut self, task: &Task) -> Result<HostReport, String> {
-        let mut apart = pauses(Duration::from_millis(8), Duration::from_millis(200));
-        let mut left = OVERTAKEN;
+        let mut rounds = Rounds::new();
         loop {
             let generation = dom0::generation();
             self.dispel_doubts().await?;
@@ -212,12 +208,9 @@ impl Worker {
             };
             let mode = Mode::Apply { generation };
             let report = reconcile(&dom0, name, wanted, mode, generation / 1_000_000_000).await;
-            left -= 1;
-            if !report.overtaken || left == 0 || !self.duty.borrow().is_active() {
+            if !report.overtaken || !self.duty.borrow().is_active() || !rounds.again().await {
                 return Ok(report);
             }
-            tracing::info!(host = name, "another writer came in between; trying again");
-            tokio::time::sleep(apart.next().unwrap_or_default()).await;
         }
     }
 
