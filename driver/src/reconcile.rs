@@ -3,6 +3,7 @@
 mod iptables;
 mod ovs;
 mod rounds;
+mod standing;
 
 use ruleset::ids::Interface;
 use ruleset::iptables::CompileError;
@@ -15,17 +16,36 @@ use crate::dom0::{Dom0, Dom0Error};
 use crate::report::{HostReport, Status, chain};
 
 pub(crate) use rounds::Rounds;
+pub use standing::Standing;
 
-/// Whether to change anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Only say what would be changed.
+/// Whether to change anything, and what that begins with.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode<'a> {
+    /// Read, and only say what would be changed.
     Plan,
-    /// Make it so. The number is the write's generation.
+    /// Read, and make it so. The number is the write's generation.
     Apply {
         /// See [`crate::dom0::generation`].
         generation: u64,
     },
+    /// Make it so where this stands. If it does not, the report's `overtaken` says so. (Switches are read all the same.)
+    Amend {
+        /// What was enforced when the host was last read.
+        before: &'a HostDesired,
+        /// How that stood.
+        standing: Standing,
+    },
+}
+
+impl Mode<'_> {
+    /// As whom to write, if at all.
+    fn generation(self) -> Option<u64> {
+        match self {
+            Self::Plan => None,
+            Self::Apply { generation } => Some(generation),
+            Self::Amend { standing, .. } => Some(standing.generation),
+        }
+    }
 }
 
 /// How bringing a host to its desired state fails.
@@ -72,6 +92,11 @@ impl ReconcileError {
         }
     }
 
+    /// Whether what was to be written does not fit what stands there, or dom0 takes offence at it in itself.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Write { source, .. } if source.is_refusal())
+    }
+
     /// Whether the host has no plugin.
     fn is_no_plugin(&self) -> bool {
         let (Self::Read { source, .. } | Self::ReadSwitch(source)) = self else { return false };
@@ -84,7 +109,7 @@ pub async fn reconcile(
     dom0: &Dom0<'_>,
     name: &str,
     desired: &HostDesired,
-    mode: Mode,
+    mode: Mode<'_>,
     seed: u64,
 ) -> HostReport {
     let mut report = HostReport {
@@ -98,6 +123,7 @@ pub async fn reconcile(
         quarantined: Vec::new(),
         bytes_written: 0,
         overtaken: false,
+        standing: None,
         error: None,
     };
     let outcome = match desired.backend {
@@ -109,7 +135,7 @@ pub async fn reconcile(
             let changed = !report.changes.is_empty() || !report.locking.is_empty();
             report.status = match mode {
                 Mode::Plan if changed => Status::Planned,
-                Mode::Apply { .. } if changed => Status::Changed,
+                Mode::Apply { .. } | Mode::Amend { .. } if changed => Status::Changed,
                 _ => Status::Unchanged,
             };
         }
@@ -120,7 +146,8 @@ pub async fn reconcile(
         Err(error) => {
             tracing::warn!(host = name, error = chain(&error), "host not reconciled");
             report.status = Status::Failed;
-            report.overtaken = error.is_overtaken();
+            report.overtaken =
+                error.is_overtaken() || matches!(mode, Mode::Amend { .. }) && error.is_refusal();
             report.error = Some(chain(&error));
         }
     }
@@ -132,13 +159,13 @@ pub async fn reconcile(
 async fn lock(
     dom0: &Dom0<'_>,
     desired: &HostDesired,
-    mode: Mode,
+    mode: Mode<'_>,
     report: &mut HostReport,
 ) -> Result<bool, ReconcileError> {
     let mut set = false;
     for vif in &desired.locking {
         report.locking.extend(vif.describe());
-        if mode != Mode::Plan {
+        if !matches!(mode, Mode::Plan) {
             set |= !vif.steps().is_empty();
             vif.carry_out(dom0.client)
                 .await

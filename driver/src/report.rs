@@ -11,6 +11,7 @@ use ruleset::resolve::HostPolicy;
 use serde::Serialize;
 
 use crate::desired::Problem;
+use crate::reconcile::Standing;
 
 /// The outcome of a run over a pool.
 #[derive(Debug, Serialize)]
@@ -48,9 +49,12 @@ pub struct HostReport {
     pub quarantined: Vec<Quarantined>,
     /// Bytes of rules written.
     pub bytes_written: usize,
-    /// It failed because another writer came in between: worth another try.
+    /// It failed because what stands there is not what was read, as when another writer came in between: worth another try.
     #[serde(skip)]
     pub overtaken: bool,
+    /// How it stands there, if that is just what was compiled.
+    #[serde(skip)]
+    pub standing: Option<Standing>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -156,10 +160,10 @@ impl HostReport {
         self.error.is_none() && self.quarantined.is_empty()
     }
 
-    /// This report after an earlier attempt that was overtaken: what that one wrote counts, too.
+    /// This report after that of an earlier attempt that was overtaken, if there was one: what that one wrote counts, too.
     #[must_use]
-    pub(crate) fn after(mut self, earlier: Self) -> Self {
-        if earlier.bytes_written > 0 {
+    pub(crate) fn after(mut self, earlier: Option<Self>) -> Self {
+        if let Some(earlier) = earlier.filter(|earlier| earlier.bytes_written > 0) {
             self.changes.splice(..0, earlier.changes);
             self.bytes_written += earlier.bytes_written;
             if self.status == Status::Unchanged {
@@ -199,6 +203,7 @@ impl HostReport {
             quarantined,
             bytes_written,
             overtaken: _,
+            standing: _,
             error,
         } = self;
         write!(f, "{host}: {}, {ports} ports", status.word())?;

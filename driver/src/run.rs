@@ -220,14 +220,8 @@ pub async fn run(
         let round =
             reconcile_all(&pool, &inventory, hosts, &in_scope, mode, generation / 1_000_000_000, &progress);
         for (host, report) in round.await {
-            let earlier = reports.remove(&host);
-            reports.insert(
-                host,
-                match earlier {
-                    Some(earlier) => report.after(earlier),
-                    None => report,
-                },
-            );
+            let report = report.after(reports.remove(&host));
+            reports.insert(host, report);
         }
         if !reports.values().any(|report| report.overtaken) || !rounds.again().await {
             break;
@@ -276,7 +270,7 @@ async fn reconcile_all(
     inventory: &Inventory,
     mut hosts: BTreeMap<Ref<Host>, HostDesired>,
     in_scope: &BTreeSet<Ref<Host>>,
-    mode: Mode,
+    mode: Mode<'static>,
     seed: u64,
     progress: impl Fn(usize, usize),
 ) -> Vec<(Ref<Host>, HostReport)> {

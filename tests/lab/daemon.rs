@@ -3,6 +3,7 @@
 mod callers;
 mod commands;
 mod editor;
+mod edits;
 mod faults;
 mod hooks;
 mod hosts;

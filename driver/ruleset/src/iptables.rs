@@ -22,6 +22,7 @@ pub use rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 
 use std::collections::BTreeMap;
 
+use self::diff::Basis;
 use crate::ids::ChainName;
 use crate::model::Family;
 use crate::resolve::HostPolicy;
@@ -96,5 +97,24 @@ pub fn plan(host: &HostPolicy, family: Family, observed: &Observed, seed: u64) -
         return Ok(Plan::default());
     }
     let epoch = observed.epoch().unwrap_or_else(|| Epoch::seeded(seed));
-    Ok(diff::diff(observed, compile(host, family, epoch)?)?)
+    Ok(diff::diff(observed, compile(host, family, epoch)?, Basis::Read)?)
+}
+
+/// What is to be changed for one family where the chains of `before` stood when the host was last read, with connections
+/// judged in `epoch`.
+///
+/// Another hand may have been at them since. Then either the whole input is refused, for it names a chain or a rule that is
+/// gone; or each chain it names holds what was compiled, and of those that hold nothing but permissions each has lost and
+/// got just those it should. What was done to other chains stays, until the host is read.
+///
+/// # Errors
+/// [`CompileError`]
+pub fn amend(
+    before: &HostPolicy,
+    after: &HostPolicy,
+    family: Family,
+    epoch: Epoch,
+) -> Result<Plan, CompileError> {
+    let stood = Observed::of(compile(before, family, epoch)?)?;
+    Ok(diff::diff(&stood, compile(after, family, epoch)?, Basis::Remembered)?)
 }

@@ -17,7 +17,7 @@ use crate::report::{HostChange, HostReport, chain};
 pub(super) async fn carry_out(
     dom0: &Dom0<'_>,
     desired: &HostDesired,
-    mode: Mode,
+    mode: Mode<'_>,
     seed: u64,
     report: &mut HostReport,
 ) -> Result<(), ReconcileError> {
@@ -34,7 +34,7 @@ pub(super) async fn carry_out(
     let names = desired.policy.attachments.iter().filter(|a| portless.contains(&a.port.vif));
     let names = names.map(|a| format!("{} on {}", a.interfaces()[0], a.bridge)).collect();
     match mode {
-        Mode::Apply { .. } => Err(ReconcileError::NoPort(names)),
+        Mode::Apply { .. } | Mode::Amend { .. } => Err(ReconcileError::NoPort(names)),
         Mode::Plan => {
             let off_the_bridge = "no port on the switch yet; it is set when the VIF is put on its bridge";
             report
@@ -50,7 +50,7 @@ pub(super) async fn carry_out(
 async fn all_bridges(
     dom0: &Dom0<'_>,
     desired: &HostDesired,
-    mode: Mode,
+    mode: Mode<'_>,
     seed: u64,
     report: &mut HostReport,
 ) -> Result<BTreeSet<VifUuid>, ReconcileError> {
@@ -97,7 +97,7 @@ struct Work<'a> {
     switch: &'a Switch,
     version: Version,
     bridge: &'a Interface,
-    mode: Mode,
+    mode: Mode<'a>,
     seed: u64,
 }
 
@@ -115,10 +115,7 @@ impl Work<'_> {
             Err(_) if !self.has_something_to_enforce() => return Ok(Done::default()),
             Err(lacks) => return Err(self.unread(lacks.into())),
         };
-        let generation = match self.mode {
-            Mode::Plan => None,
-            Mode::Apply { generation } => Some(generation),
-        };
+        let generation = self.mode.generation();
         let observed = self.observe(dialect, generation).await?;
         let (policy, planned) = self.fitting(&observed, report).map_err(|error| self.uncompiled(error))?;
         let mut done = Done { written: false, missing: planned.missing.clone() };

@@ -24,7 +24,7 @@ impl Rounds {
     /// Waits a little for the next one, which begins with reading; false if there were enough.
     pub(crate) async fn again(&mut self) -> bool {
         let Some(pause) = self.pauses.next() else { return false };
-        tracing::info!("another writer came in between; trying again");
+        tracing::info!("what stands is not what was read; reading anew");
         tokio::time::sleep(pause).await;
         true
     }

@@ -16,7 +16,7 @@ use super::turns::Turns;
 use crate::config::Reconcile;
 use crate::desired::HostDesired;
 use crate::dom0::{self, Dom0};
-use crate::reconcile::{Mode, Rounds, reconcile};
+use crate::reconcile::{Mode, Rounds, Standing, reconcile};
 use crate::report::{HostReport, chain};
 use crate::run::Pool;
 
@@ -107,6 +107,8 @@ pub(super) struct Worker {
 struct Memory {
     /// The task that stood when the host was last read.
     stands: Option<Task>,
+    /// How it stood then, if there was nothing to say about it.
+    standing: Option<Standing>,
     /// Pauses before the next attempts, while it fails.
     pauses: Option<ExponentialBackoff>,
     /// The next round, whatever happens.
@@ -116,7 +118,7 @@ struct Memory {
 impl Worker {
     /// Works until the host is no longer one of the pool's.
     pub(super) async fn run(mut self) {
-        let mut memory = Memory { stands: None, pauses: None, next: Instant::now() };
+        let mut memory = Memory { stands: None, standing: None, pauses: None, next: Instant::now() };
         loop {
             let task = self.tasks.borrow_and_update().clone();
             let kick = *self.kicks.borrow_and_update();
@@ -162,8 +164,15 @@ impl Worker {
         // A port that has come is nobody's interference.
         let settled = memory.stands.as_ref().is_some_and(|stands| task.asks_for_the_same(stands))
             && !task.awaits_a_port();
-        let done = timeout(self.timing.deadline, self.attempt(task)).await;
-        let done = done.unwrap_or_else(|_| Err(self.silence()));
+        // Who asks for a look gets one, and so does a host that may have started anew.
+        let is_asked = kick > self.health.borrow().answered || Instant::now() >= memory.next;
+        let known = memory.standing.take().zip(memory.stands.as_ref());
+        let known = known.filter(|(_, stands)| !is_asked && stands.incarnation == task.incarnation);
+        let known = known.map(|(standing, stands)| (Arc::clone(&stands.wanted), standing));
+        let is_looked_at = known.is_none();
+        let done = timeout(self.timing.deadline, self.attempt(task, known)).await;
+        let mut done = done.unwrap_or_else(|_| Err(self.silence()));
+        memory.standing = done.as_mut().ok().and_then(|report| report.standing.take());
         let failed = done.as_ref().map_or(true, |report| report.status == crate::report::Status::Failed);
         let pause = if failed {
             let longest = self.timing.longest_pause;
@@ -187,15 +196,23 @@ impl Worker {
             health.answered = health.answered.max(kick);
         });
         self.ring();
-        memory.next = Instant::now() + pause;
+        // Edits do not put the next look off.
+        if is_looked_at || failed {
+            memory.next = Instant::now() + pause;
+        }
     }
 
-    /// Reconciles, anew when another writer came in between.
+    /// Reconciles, anew when another writer came in between; first without reading, if it is known what stands.
     ///
     /// # Errors
     /// Why nothing was begun.
-    async fn attempt(&mut self, task: &Task) -> Result<HostReport, String> {
+    async fn attempt(
+        &mut self,
+        task: &Task,
+        mut known: Option<(Arc<HostDesired>, Standing)>,
+    ) -> Result<HostReport, String> {
         let mut rounds = Rounds::new();
+        let mut earlier = None;
         loop {
             let generation = dom0::generation();
             self.dispel_doubts().await?;
@@ -206,11 +223,17 @@ impl Worker {
                 host: &self.host,
                 uuid: uuid.clone(),
             };
-            let mode = Mode::Apply { generation };
+            let known = known.take();
+            let mode = match &known {
+                Some((before, standing)) => Mode::Amend { before, standing: *standing },
+                None => Mode::Apply { generation },
+            };
             let report = reconcile(&dom0, name, wanted, mode, generation / 1_000_000_000).await;
+            let report = report.after(earlier.take());
             if !report.overtaken || !self.duty.borrow().is_active() || !rounds.again().await {
                 return Ok(report);
             }
+            earlier = Some(report);
         }
     }
 

@@ -179,9 +179,17 @@ pub(super) fn set_epoch(filter: &mut Chains, epoch: Epoch) -> Result<Vec<ChainNa
 /// Whether a chain is a list of permissions, to which a rule that leads on only adds: a port's list of groups, a
 /// group's rules, a peer set's members.
 pub(super) fn is_permission_list(chain: &ChainName) -> bool {
-    ["i-", "o-", "gi-", "go-", "ms-", "md-", "ks-", "kd-"].iter().any(|label| {
-        chain.as_str().strip_prefix(ChainName::PREFIX).is_some_and(|rest| rest.starts_with(label))
-    })
+    is_unordered(chain) || has_label(chain, &["i-", "o-"])
+}
+
+/// Whether a chain has nothing but permissions, so that their order means nothing: a group's rules, a peer set's members.
+pub(super) fn is_unordered(chain: &ChainName) -> bool {
+    has_label(chain, &["gi-", "go-", "ms-", "md-", "ks-", "kd-"])
+}
+
+fn has_label(chain: &ChainName, labels: &[&str]) -> bool {
+    let rest = chain.as_str().strip_prefix(ChainName::PREFIX);
+    rest.is_some_and(|rest| labels.iter().any(|label| rest.starts_with(label)))
 }
 
 fn packet_is(mark: PacketMark, target: Target) -> Rule {

@@ -85,6 +85,16 @@ impl fmt::Display for Change {
     }
 }
 
+/// How sure it is that what is compared with stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// It was read a moment ago.
+    Read,
+    /// It was read some time ago. What is written must not come to mean something else where another hand was at the chains
+    /// since: it takes out rules by what they say, and writes chains anew in which a rule's place counts.
+    Remembered,
+}
+
 /// Compares.
 ///
 /// Whenever something that let packets pass goes away or something that stops them comes, the epoch is raised,
@@ -92,7 +102,7 @@ impl fmt::Display for Change {
 ///
 /// # Errors
 /// None in practice: chain names are constants or were checked when compiled.
-pub(super) fn diff(observed: &Observed, mut desired: Ruleset) -> Result<Plan, InvalidId> {
+pub(super) fn diff(observed: &Observed, mut desired: Ruleset, basis: Basis) -> Result<Plan, InvalidId> {
     let mut changed =
         Table::ALL.map(|table| (table, Changed::of(observed.table(table), desired.chains(table))));
     for (table, changed) in &mut changed {
@@ -105,7 +115,8 @@ pub(super) fn diff(observed: &Observed, mut desired: Ruleset) -> Result<Plan, In
     let mut plan = Plan::default();
     let mut input = String::new();
     for (table, changed) in &changed {
-        let body = table_diff(*table, observed.table(*table), desired.chains(*table), changed, &mut plan)?;
+        let (found, wanted) = (observed.table(*table), desired.chains(*table));
+        let body = table_diff(*table, found, wanted, changed, basis, &mut plan)?;
         if !body.is_empty() {
             let _ = write!(input, "*{}\n{body}COMMIT\n", table.name());
         }
@@ -149,6 +160,7 @@ fn table_diff(
     observed: &ObservedTable,
     desired: &Chains,
     changed: &Changed,
+    basis: Basis,
     plan: &mut Plan,
 ) -> Result<String, InvalidId> {
     let mut declared = String::new();
@@ -157,12 +169,10 @@ fn table_diff(
     let name = table.name();
     for (chain, wanted) in changed.differing.iter().filter_map(|chain| desired.get_key_value(chain)) {
         if let Some(found) = observed.chains.get(chain) {
-            chain_diff(table, chain, found, wanted, &mut rules, &mut plan.changes);
+            chain_diff(table, chain, found, wanted, basis, &mut rules, &mut plan.changes);
         } else {
             let _ = writeln!(declared, ":{chain} - [0:0]");
-            for rule in wanted {
-                let _ = writeln!(rules, "-A {chain} {rule}");
-            }
+            append(chain, wanted, &mut rules);
             plan.changes.push(Change::AddChain {
                 table: name,
                 chain: chain.to_string(),
@@ -181,14 +191,26 @@ fn table_diff(
     Ok(declared + &rules + &removed)
 }
 
+fn append(chain: &ChainName, wanted: &[Rule], out: &mut String) {
+    for rule in wanted {
+        let _ = writeln!(out, "-A {chain} {rule}");
+    }
+}
+
 fn chain_diff(
     table: Table,
     chain: &ChainName,
     found: &[ObservedRule],
     wanted: &[Rule],
+    basis: Basis,
     out: &mut String,
     changes: &mut Vec<Change>,
 ) {
+    let anew = basis == Basis::Remembered && !compile::is_unordered(chain);
+    if anew {
+        let _ = writeln!(out, "-F {chain}");
+        append(chain, wanted, out);
+    }
     let wanted: Vec<ObservedRule> = wanted.iter().cloned().map(ObservedRule::Known).collect();
     // Positions as they are when iptables comes to the line: it carries the lines out one after the other.
     let mut position = 1;
@@ -199,16 +221,19 @@ fn chain_diff(
             continue;
         }
         for rule in &found[old] {
-            let _ = writeln!(out, "-D {chain} {position}");
-            changes.push(Change::RemoveRule {
-                table: table.name(),
-                chain: chain.to_string(),
-                rule: rule.text(),
-            });
+            let text = rule.text();
+            let _ = match basis {
+                _ if anew => Ok(()),
+                Basis::Read => writeln!(out, "-D {chain} {position}"),
+                Basis::Remembered => writeln!(out, "-D {chain} {text}"),
+            };
+            changes.push(Change::RemoveRule { table: table.name(), chain: chain.to_string(), rule: text });
         }
         for rule in &wanted[new] {
             let text = rule.text();
-            let _ = writeln!(out, "-I {chain} {position} {text}");
+            if !anew {
+                let _ = writeln!(out, "-I {chain} {position} {text}");
+            }
             changes.push(Change::AddRule { table: table.name(), chain: chain.to_string(), rule: text });
             position += 1;
         }

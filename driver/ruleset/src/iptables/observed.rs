@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Table;
 use super::mark::Epoch;
 use super::rule::{Rule, Target};
-use crate::ids::ChainName;
+use super::{Chains, Ruleset, Table, compile};
+use crate::ids::{ChainName, InvalidId};
 
 /// One address family's tables, cut to what is ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,26 @@ pub struct HookJump {
 }
 
 impl Observed {
+    /// What is read where a ruleset stands and nothing else of ours.
+    ///
+    /// # Errors
+    /// None in practice: the names are constants.
+    pub(super) fn of(ruleset: Ruleset) -> Result<Self, InvalidId> {
+        let table = |table: Table, chains: Chains| {
+            let rule = ObservedRule::Known(compile::hook(table)?);
+            let known = |rules: Vec<Rule>| rules.into_iter().map(ObservedRule::Known).collect();
+            let chains = chains.into_iter().map(|(chain, rules)| (chain, known(rules))).collect();
+            let hooks = vec![HookJump { chain: table.hook().to_owned(), position: 1, rule }];
+            Ok::<_, InvalidId>(ObservedTable { chains, hooks })
+        };
+        let Ruleset { family: _, filter, raw } = ruleset;
+        Ok(Self {
+            bridge_netfilter: BridgeNetfilter::On,
+            filter: table(Table::Filter, filter)?,
+            raw: table(Table::Raw, raw)?,
+        })
+    }
+
     /// One of the tables.
     #[must_use]
     pub fn table(&self, table: Table) -> &ObservedTable {
@@ -89,7 +109,7 @@ impl Observed {
     /// The epoch that stands in the kernel: what `dwb-accept` writes into a connection's mark.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
-        let accept = self.filter.chains.iter().find(|(name, _)| name.as_str() == super::compile::ACCEPT)?;
+        let accept = self.filter.chains.iter().find(|(name, _)| name.as_str() == compile::ACCEPT)?;
         accept.1.iter().find_map(|rule| match rule {
             ObservedRule::Known(Rule { target: Target::SetMark(mark), .. }) => Epoch::from_mark(*mark),
             _ => None,

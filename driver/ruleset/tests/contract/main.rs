@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agree;
+mod amend;
 mod conntrack;
 mod depth;
 mod generate;

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::generate::Random;
+
 #[derive(Clone, Default)]
 struct Table {
     chains: BTreeMap<String, Vec<String>>,
@@ -81,6 +83,31 @@ impl Tables {
             out.push_str("COMMIT\n");
         }
         out
+    }
+
+    /// The chains of `filter`.
+    pub(crate) fn filter(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.tables["filter"].chains
+    }
+
+    /// Another hand is at a chain of ours in `filter`, most often at one that an input is about.
+    pub(crate) fn tamper(&mut self, r: &mut Random, input: &str) {
+        let table = self.tables.entry("filter").or_default();
+        let everywhere = r.percent(20);
+        let chosen = |chain: &&String| everywhere || input.contains(&format!(" {chain} "));
+        let ours: Vec<String> = table.ours().filter(chosen).cloned().collect();
+        let rules: Vec<String> = ours.iter().flat_map(|chain| &table.chains[chain]).cloned().collect();
+        if ours.is_empty() || rules.is_empty() {
+            return;
+        }
+        let (name, rule) = (r.pick(&ours), r.pick(&rules));
+        let Some(chain) = table.chains.get_mut(&name) else { return };
+        match r.below(6) {
+            0 => chain.clear(),
+            1 => r.shuffle(chain),
+            2 | 3 if !chain.is_empty() => drop(chain.remove(r.below(chain.len()))),
+            _ => chain.insert(r.below(chain.len() + 1), rule),
+        }
     }
 
     /// Rules of built-in chains that are not jumps of ours.
