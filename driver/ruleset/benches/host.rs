@@ -1,6 +1,7 @@
 //! Driver-side cost of one host: compile and compare, at four sizes (VIFs × rules a VIF).
 //!
-//! cold: nothing stands yet; nothing: everything stands; one rule, one member: the smallest edits.
+//! cold: nothing stands yet; nothing: everything stands; one rule, one member: the smallest edits, made to what was read or
+//! to what is known to stand.
 #![expect(clippy::unwrap_used, reason = "a benchmark of fixed input")]
 
 use std::collections::BTreeSet;
@@ -8,7 +9,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ruleset::iptables::{Observed, Table, parse_save, plan};
+use ruleset::iptables::{Epoch, Observed, Table, amend, parse_save, plan};
 use ruleset::model::{
     Direction, Family, Group, Policy, Port, PortRange, PortSecurity, Protocol, Remote, Rule, Service,
 };
@@ -104,6 +105,14 @@ fn benchmark(c: &mut Criterion) {
             c.bench_function(&id, |b| {
                 b.iter(|| black_box(plan(black_box(wanted), Family::Ipv4, black_box(seen), 1)));
             });
+        }
+        let epoch = Epoch::seeded(1);
+        for (what, wanted) in [("one rule", &one_rule), ("one member", &one_member)] {
+            for family in Family::ALL {
+                c.bench_function(&format!("{size}, {what} where it is known what stands, {family}"), |b| {
+                    b.iter(|| black_box(amend(black_box(&base), black_box(wanted), family, epoch)));
+                });
+            }
         }
     }
 }

@@ -22,9 +22,10 @@ pub use rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 
 use std::collections::BTreeMap;
 
+use self::compile::compile_but;
 use self::diff::Basis;
-use crate::ids::ChainName;
-use crate::model::Family;
+use crate::ids::{ChainName, GroupId};
+use crate::model::{Family, Group};
 use crate::resolve::HostPolicy;
 
 /// The tables that hold chains of ours.
@@ -115,6 +116,11 @@ pub fn amend(
     family: Family,
     epoch: Epoch,
 ) -> Result<Plan, CompileError> {
-    let stood = Observed::of(compile(before, family, epoch)?)?;
-    Ok(diff::diff(&stood, compile(after, family, epoch)?, Basis::Remembered)?)
+    let stays = |id: &GroupId, group: &Group| {
+        before.groups.get(id).is_some_and(|was| was.rules == group.rules)
+            && before.keep.contains(id) == after.keep.contains(id)
+    };
+    let settled = after.groups.iter().filter(|(id, group)| stays(id, group)).map(|(id, _)| id).collect();
+    let stood = Observed::of(compile_but(before, family, epoch, &settled)?)?;
+    Ok(diff::diff(&stood, compile_but(after, family, epoch, &settled)?, Basis::Remembered)?)
 }

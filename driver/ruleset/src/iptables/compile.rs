@@ -8,14 +8,14 @@ mod keep;
 mod lifeline;
 mod local;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::groups::GroupChains;
 use super::mark::{Epoch, Mark, PacketMark};
 use super::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 use super::tree::NameTree;
 use super::{Chains, Ruleset, Table};
-use crate::ids::{ChainName, Interface, InvalidId};
+use crate::ids::{ChainName, GroupId, Interface, InvalidId};
 use crate::model::{Action, Direction, Family, PortSecurity};
 use crate::resolve::{Attachment, HostPolicy};
 
@@ -133,6 +133,17 @@ pub(super) fn hook(table: Table) -> Result<Rule, InvalidId> {
 /// # Errors
 /// [`CompileError`]; design §3's "one bad rule" is the caller's to contain.
 pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Ruleset, CompileError> {
+    compile_but(host, family, epoch, &BTreeSet::new())
+}
+
+/// The same, but of the groups in `settled` only the rules that refer to members of groups and sets. Where the rest of them is
+/// the same before and after, a comparison does not need it, and it is most of what there is.
+pub(super) fn compile_but(
+    host: &HostPolicy,
+    family: Family,
+    epoch: Epoch,
+    settled: &BTreeSet<&GroupId>,
+) -> Result<Ruleset, CompileError> {
     let names = Names::new()?;
     let mut filter = Chains::new();
     filter.insert(names.guard.clone(), base::guard(family)?);
@@ -151,7 +162,7 @@ pub fn compile(host: &HostPolicy, family: Family, epoch: Epoch) -> Result<Rulese
         base::port_chains(&attachment.port, &vif, family, &names, &groups, &mut filter)?;
     }
     expected::write(host, family, &names, &groups, &mut filter)?;
-    groups::write(host, family, &names, &groups, &mut filter)?;
+    groups::write(host, family, &names, &groups, settled, &mut filter)?;
     let raw = Chains::from([(names.raw.clone(), zones(host))]);
     Ok(Ruleset { family, filter, raw })
 }
@@ -355,7 +366,7 @@ fn zones(host: &HostPolicy) -> Vec<Rule> {
     let mut bridges: Vec<&Interface> = ports.chain(&host.guarded).collect();
     bridges.sort_unstable();
     bridges.dedup();
-    let mut taken = std::collections::BTreeSet::new();
+    let mut taken = BTreeSet::new();
     let mut rules = Vec::new();
     for bridge in bridges {
         let digest = hmac_sha256::Hash::hash(bridge.as_str().as_bytes());

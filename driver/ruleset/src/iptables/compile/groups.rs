@@ -1,8 +1,8 @@
 //! Group rules, once per host; members of remote groups and sets, once per host; the operator's rules
 //! (design §3, egress 5 and 6, ingress 4 and 5).
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -82,6 +82,7 @@ pub(super) fn write(
     family: Family,
     names: &Names,
     groups: &BTreeMap<&GroupId, GroupChains>,
+    settled: &BTreeSet<&GroupId>,
     chains: &mut Chains,
 ) -> Result<(), CompileError> {
     for direction in [Direction::Egress, Direction::Ingress] {
@@ -98,8 +99,12 @@ pub(super) fn write(
             let chain = names.chain(direction);
             owners.claim(chain, ("group", id.as_str()))?;
             let keep = host.keep.contains(id);
-            let mut compiled = Vec::with_capacity(group.rules.len());
+            let is_settled = settled.contains(id);
+            let mut compiled = Vec::with_capacity(if is_settled { 0 } else { group.rules.len() });
             for rule in group.rules.iter().filter(|r| r.direction == direction && r.family == family) {
+                if is_settled && matches!(rule.remote, Remote::Any | Remote::Prefix(_)) {
+                    continue;
+                }
                 let target = match Referred::by(&rule.remote, keep) {
                     None => Target::Goto(passed(keep).clone()),
                     Some(set) => Target::Jump(match referred.entry(set) {
