@@ -1,6 +1,6 @@
 //! A Linux bridge host: the rules of both families.
 
-use ruleset::iptables::{Change, Epoch, Observed, Plan, amend, plan};
+use ruleset::iptables::{Change, CompileError, Epoch, Observed, Plan, amend, plan};
 use ruleset::model::Family;
 use ruleset::resolve::HostPolicy;
 
@@ -93,8 +93,8 @@ impl Work<'_> {
         }
     }
 
-    fn plan(&self, policy: &HostPolicy, observed: &Observed) -> Result<Plan, ReconcileError> {
-        Ok(plan(policy, self.family, observed, self.seed)?)
+    fn plan(&self, policy: &HostPolicy, observed: &Observed) -> Result<Plan, CompileError> {
+        plan(policy, self.family, observed, self.seed)
     }
 
     /// Tells of a plan. Answers what is to be written, and as whom.

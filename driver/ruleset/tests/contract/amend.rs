@@ -91,7 +91,8 @@ proptest! {
             }
             expected.extend(wanted.iter().filter(|rule| !old.contains(rule)).cloned());
             let mut rules = rules.clone();
-            (rules.sort(), expected.sort());
+            rules.sort();
+            expected.sort();
             prop_assert_eq!(rules, expected, "seed {:#x}: {}", seed, chain);
         }
     }
