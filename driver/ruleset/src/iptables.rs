@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use self::compile::compile_but;
 use self::diff::Basis;
 use crate::ids::{ChainName, GroupId};
-use crate::model::{Family, Group};
+use crate::model::{Direction, Family, Group, Remote, Service};
 use crate::resolve::HostPolicy;
 
 /// The tables that hold chains of ours.
@@ -117,10 +117,16 @@ pub fn amend(
     epoch: Epoch,
 ) -> Result<Plan, CompileError> {
     let stays = |id: &GroupId, group: &Group| {
-        before.groups.get(id).is_some_and(|was| was.rules == group.rules)
+        before.groups.get(id).is_some_and(|was| said(was, family).eq(said(group, family)))
             && before.keep.contains(id) == after.keep.contains(id)
     };
     let settled = after.groups.iter().filter(|(id, group)| stays(id, group)).map(|(id, _)| id).collect();
     let stood = Observed::of(compile_but(before, family, epoch, &settled)?)?;
     Ok(diff::diff(&stood, compile_but(after, family, epoch, &settled)?, Basis::Remembered)?)
+}
+
+/// What the chains of a group are made of. Not a rule's id: looking at those alone would cost as much as all the rest.
+fn said(group: &Group, family: Family) -> impl Iterator<Item = (Direction, Service, &Remote)> {
+    let rules = group.rules.iter().filter(move |rule| rule.family == family);
+    rules.map(|rule| (rule.direction, rule.service, &rule.remote))
 }
