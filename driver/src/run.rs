@@ -107,13 +107,14 @@ impl Scope {
     /// Whether a problem is one of this run. A hook answers for its own VM: whoever starts a guest must not be told that
     /// it failed because the policy speaks of another that is gone.
     pub(crate) fn concerns(&self, problem: &Problem, inventory: &Inventory) -> bool {
-        let Some(other) = &problem.vm else { return true };
-        match self {
-            Self::Everything => true,
+        match (self, &problem.vm) {
+            (Self::Everything, _) => true,
+            // Nor that it failed because a network is gone that it has nothing to do with.
+            (_, None) => !matches!(problem.subject, Subject::GuardedNetwork(_)),
             // The VM may well be unknown by now, which is what the hook is about.
-            Self::Vm { leaving: true, .. } | Self::Host(_) => false,
+            (Self::Vm { leaving: true, .. } | Self::Host(_), Some(_)) => false,
             // The hook may call it by its uuid, the policy by its name.
-            Self::Vm { vm, leaving: false } | Self::Migration { vm, .. } => {
+            (Self::Vm { vm, leaving: false } | Self::Migration { vm, .. }, Some(other)) => {
                 let named =
                     |name| inventory.guests(name).map(|(reference, _)| reference).collect::<BTreeSet<_>>();
                 !named(vm).is_disjoint(&named(other))

@@ -9,9 +9,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -168,15 +170,21 @@ impl Dom0 {
     }
 
     /// Puts a shell script in a program's place. It writes down that it was started.
+    #[expect(clippy::disallowed_methods, reason = "a test may start programs")]
     pub(crate) fn fake(&self, program: &str, script: &str) {
         let started = self.dir.join("started");
         let path = self.dir.join("bin").join(program);
-        // Written aside and renamed: a file open for writing, even in a child of another test's, cannot be executed.
-        let aside = path.with_extension("new");
         let text = format!("#!/bin/sh\necho \"{program} $*\" >>{}\n{script}\n", started.display());
-        fs::write(&aside, text).unwrap();
-        set_mode(&aside, 0o755);
-        fs::rename(aside, path).unwrap();
+        // By a process of its own: what this one has open for writing, a child that another test just forked has open, too,
+        // and until that has executed its program nobody can execute the file (`ETXTBSY`).
+        let mut install = Command::new("install")
+            .args(["-m", "755", "/dev/stdin"])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        install.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(install.wait().unwrap().success());
     }
 
     /// Every start of a program so far, as `name arguments`.

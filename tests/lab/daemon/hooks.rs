@@ -82,6 +82,13 @@ on_bridge_and_ovs! {
             let problem = problem(daemon.hook(event, object))?;
             ensure!(problem.code == code, "{event} {object}: {problem:?}");
         }
+        // A network that is gone is no failure of hooks that have nothing to do with it.
+        daemon.set_policy(&format!("guarded_networks = [\"nowhere\"]\n{POLICY}"))?;
+        for (event, object) in [("create", "web1"), ("host-init", "host1")] {
+            ensure!(daemon.hook(event, object)?.outcome == Outcome::Enforced);
+        }
+        ensure!(daemon.call(daemon.api().misfits())?.len() == 1);
+        daemon.set_policy(POLICY)?;
         // It may well be gone by now.
         ensure!(daemon.hook("terminate", "nobody")?.outcome == Outcome::Enforced);
         lab.mock()?.faults().inject(Fault::Host { host: "host1".to_owned(), state: HostState::Unreachable });
