@@ -20,7 +20,7 @@ pub use observed::{BridgeNetfilter, HookJump, Observed, ObservedRule, ObservedTa
 pub use parse::{ParseError, parse_save};
 pub use rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::compile::compile_but;
 use self::diff::Basis;
@@ -120,7 +120,15 @@ pub fn amend(
         before.groups.get(id).is_some_and(|was| said(was, family).eq(said(group, family)))
             && before.keep.contains(id) == after.keep.contains(id)
     };
-    let settled = after.groups.iter().filter(|(id, group)| stays(id, group)).map(|(id, _)| id).collect();
+    let settled: BTreeSet<&GroupId> =
+        after.groups.iter().filter(|(id, group)| stays(id, group)).map(|(id, _)| id).collect();
+    // As of one family where an edit was about the other.
+    if settled.iter().copied().eq(before.groups.keys())
+        && settled.len() == after.groups.len()
+        && beside_groups(before) == beside_groups(after)
+    {
+        return Ok(Plan::default());
+    }
     let stood = Observed::of(compile_but(before, family, epoch, &settled)?)?;
     Ok(diff::diff(&stood, compile_but(after, family, epoch, &settled)?, Basis::Remembered)?)
 }
@@ -129,4 +137,20 @@ pub fn amend(
 fn said(group: &Group, family: Family) -> impl Iterator<Item = (Direction, Service, &Remote)> {
     let rules = group.rules.iter().filter(move |rule| rule.family == family);
     rules.map(|rule| (rule.direction, rule.service, &rule.remote))
+}
+
+/// What chains are made of beside groups.
+fn beside_groups(host: &HostPolicy) -> impl PartialEq {
+    let HostPolicy {
+        attachments,
+        expected,
+        groups: _,
+        keep,
+        peers,
+        members: _,
+        provider,
+        guarded,
+        lifelines,
+    } = host;
+    (attachments, expected, keep, peers, provider, guarded, lifelines)
 }
