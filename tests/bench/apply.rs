@@ -2,6 +2,7 @@
 //! `iptables-restore --noflush` of the same change and a bare `iptables-save`.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +11,7 @@ use drawbridge::dom0::{Dom0, generation};
 use drawbridge::reconcile::{Mode, reconcile};
 use drawbridge::report::{HostReport, Status};
 use drawbridge::run::Pool;
-use e2e::lab::Lab;
+use e2e::lab::{Iptables, Lab};
 use ruleset::iptables::plan;
 use ruleset::model::Family;
 
@@ -19,7 +20,19 @@ use crate::stats::{Stats, ms, ratio, timed};
 
 const RUNS: usize = 20;
 
-pub(crate) fn measure(lab: &Lab, vifs: u16, rules: u16) -> Result<String> {
+pub(crate) fn measure(plugin: &Path) -> Result<String> {
+    let mut text = Vec::new();
+    for iptables in [Iptables::Legacy, Iptables::Nft] {
+        let lab = Lab::builder(iptables).host_count(1).plugin(plugin.to_owned()).start()?;
+        text.push(format!("### iptables-{}", format!("{iptables:?}").to_lowercase()));
+        for (vifs, rules) in [(10, 20), (100, 20), (200, 100)] {
+            text.push(one_size(&lab, vifs, rules)?);
+        }
+    }
+    Ok(text.join("\n\n"))
+}
+
+fn one_size(lab: &Lab, vifs: u16, rules: u16) -> Result<String> {
     let pool = Pool::open(&lab.config_path())?;
     let (reference, record) = lab.block_on(pool.host("host1"))?;
     let dom0 =

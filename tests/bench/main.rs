@@ -22,7 +22,8 @@ use e2e::lab::{Iptables, Lab};
 type Measure = fn(&Path) -> Result<String>;
 
 /// What can be measured alone, by the beginning of its name.
-const PARTS: [(&str, &str, Measure); 4] = [
+const PARTS: [(&str, &str, Measure); 5] = [
+    ("apply", "One changed rule, end to end", apply::measure),
     ("openvswitch", "Open vSwitch", flows::measure),
     ("daemon-edits", "The daemon: edits", daemon::enforce::measure),
     ("daemon-pool", "The daemon: a big pool", daemon::thousand::measure),
@@ -57,9 +58,6 @@ fn main() -> Result<()> {
             .context("starting the Lab")?;
         writeln!(out, "## iptables-{}\n", format!("{iptables:?}").to_lowercase())?;
         writeln!(out, "{}\n", plugin::measure(&lab)?)?;
-        for (vifs, rules) in [(10, 20), (100, 20), (200, 100)] {
-            writeln!(out, "{}\n", apply::measure(&lab, vifs, rules)?)?;
-        }
         writeln!(out, "{}\n", commit::measure(&lab)?)?;
         drop(lab);
         writeln!(out, "{}\n", packets::measure(iptables, &plugin)?)?;
