@@ -261,10 +261,19 @@ impl Faults {
         Some(taken.1)
     }
 
+    /// Rises with each [`Fault::Clear`].
+    pub(crate) fn epoch(&self) -> u64 {
+        self.state().hanging_epoch
+    }
+
     /// Waits until [`Fault::Clear`]: what a hanging plugin does to its caller.
     pub(crate) fn hang(&self) {
+        self.hang_since(self.epoch());
+    }
+
+    /// Waits until the first [`Fault::Clear`] after this epoch; it may have come already.
+    pub(crate) fn hang_since(&self, epoch: u64) {
         let state = self.state();
-        let epoch = state.hanging_epoch;
         let waited = self.0.changed.wait_while(state, |state| state.hanging_epoch == epoch);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }

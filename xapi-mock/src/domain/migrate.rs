@@ -14,11 +14,13 @@ pub(crate) fn migrate(pool: &Pool, vm: &str, destination: &str) -> Result<(), Ap
     let source = pool.db().get(Class::Vm, vm)?.text("resident_on").to_owned();
     pool.reach(&source)?;
     schedule(pool, vm, destination);
-    let fault = pool.faults.take_migration();
+    // Whoever sees what the fault does may be quicker to clear it than this is to wait for that.
+    let epoch = pool.faults.epoch();
+    let fault = pool.faults.take_migration().map(|fault| (fault, epoch));
     let domid = transfer(pool, vm, destination, fault).inspect_err(|_| schedule(pool, vm, NULL_REF))?;
     move_residence(&mut pool.db(), vm, destination);
-    if fault == Some(MigrationFault::LateDomid) {
-        pool.faults.hang();
+    if let Some((MigrationFault::LateDomid, epoch)) = fault {
+        pool.faults.hang_since(epoch);
     }
     pool.db().update(Class::Vm, vm, |vm| vm.set("domid", Value::Int(domid.into())));
     Ok(())
@@ -29,7 +31,7 @@ fn transfer(
     pool: &Pool,
     vm: &str,
     destination: &str,
-    fault: Option<MigrationFault>,
+    fault: Option<(MigrationFault, u64)>,
 ) -> Result<u32, ApiError> {
     let name = pool.reach(destination)?;
     let domid = pool.next_domid(destination);
@@ -43,16 +45,16 @@ fn transfer(
     };
     pool.data_plane.receive_domain(&name, &uuid, &ports)?;
     let handed_over = match fault {
-        Some(MigrationFault::Fail) => Err(broken_off()),
-        Some(MigrationFault::Lose) => {
+        Some((MigrationFault::Fail, _)) => Err(broken_off()),
+        Some((MigrationFault::Lose, _)) => {
             halt(pool, vm)?;
             Err(broken_off())
         }
-        Some(MigrationFault::Hold) => {
-            pool.faults.hang();
+        Some((MigrationFault::Hold, epoch)) => {
+            pool.faults.hang_since(epoch);
             pool.reach(destination).map(drop)
         }
-        None | Some(MigrationFault::LateDomid) => Ok(()),
+        None | Some((MigrationFault::LateDomid, _)) => Ok(()),
     };
     let handed_over = handed_over.and_then(|()| Ok(pool.data_plane.hand_over(&uuid)?));
     handed_over.map(|()| domid).inspect_err(|_| {
