@@ -15,6 +15,8 @@ mod claim;
 mod control;
 mod duty;
 mod explain;
+#[cfg(test)]
+mod fixture;
 mod health;
 mod hook;
 mod hosts;

@@ -44,7 +44,7 @@ impl Announced {
     }
 
     /// Who was [removed](Self::remove) since this was last asked.
-    pub(super) fn take_over(&mut self) -> BTreeSet<Ref<Vm>> {
+    pub(super) fn drain_over(&mut self) -> BTreeSet<Ref<Vm>> {
         std::mem::take(&mut self.over)
     }
 

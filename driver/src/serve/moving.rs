@@ -61,31 +61,8 @@ impl Moving {
 
 #[cfg(test)]
 mod tests {
-    use xenapi::{PowerState, Uuid};
-
+    use super::super::fixture::{pool, reference};
     use super::*;
-
-    fn reference<C>(name: &str) -> Ref<C> {
-        Ref::new(format!("OpaqueRef:{name}"))
-    }
-
-    fn pool(host: &str, scheduled: Option<&str>, domid: u32) -> Inventory {
-        let vm = Vm {
-            uuid: "00000000-0000-0000-0000-000000000001".parse::<Uuid<Vm>>().unwrap(),
-            name_label: "web".to_owned(),
-            power_state: PowerState::Running,
-            resident_on: reference(host),
-            scheduled_to_be_resident_on: scheduled.map_or_else(Ref::null, reference),
-            domid: Some(domid),
-            is_control_domain: false,
-            is_a_template: false,
-            is_a_snapshot: false,
-            vifs: Vec::new(),
-            other_config: BTreeMap::new(),
-            xenstore_data: BTreeMap::new(),
-        };
-        Inventory { vms: [(reference("vm"), vm)].into(), ..Inventory::default() }
-    }
 
     /// What is made of these, one after the other, at these moments.
     fn seen(pools: &[(Inventory, Instant)], arrived: &BTreeSet<Ref<Vm>>) -> (Moving, BTreeMap<Ref<Vm>, Vm>) {

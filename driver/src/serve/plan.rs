@@ -76,7 +76,7 @@ pub(super) async fn plan(
         let started = Instant::now();
         let mut seen = Arc::clone(&pool.borrow_and_update());
         announced.send_if_modified(|announced| {
-            moving.look(&seen.inventory, &announced.take_over(), started);
+            moving.look(&seen.inventory, &announced.drain_over(), started);
             if let Some(inventory) = moving.held_back(&seen.inventory) {
                 seen = Arc::new(Seen { number: seen.number, inventory, pools: seen.pools.clone() });
             }

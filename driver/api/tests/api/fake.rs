@@ -1,14 +1,16 @@
 //! A daemon that answers what it was told, and a server before it.
 
+#[path = "explained.rs"]
+mod explained;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::control::{
-    Control, ControlError, Explanation, FamilyAnswer, Hook, HookHost, HookReport, HostState, HostStatus,
-    LiveAnswer, Misfit, MisfitKind, Outcome, PortState, PortStatus, Question, Side,
+    Control, ControlError, Explanation, Hook, HookHost, HookReport, HostState, HostStatus, Misfit,
+    MisfitKind, Outcome, PortState, PortStatus, Question,
 };
-use api::wire::{Direction, Ethertype};
 use api::{ApiClient, ApiState, Limits, Server, TcpListen, UnixListen, router};
 use async_trait::async_trait;
 use ruleset::ids::GroupId;
@@ -70,26 +72,7 @@ impl Control for Fake {
     }
 
     async fn explain(&self, question: Question) -> Result<Explanation, ControlError> {
-        let Question { from, to, packet, live } = question;
-        if from == "nobody" {
-            return Err(ControlError::NoAnswer("--from \"nobody\": the pool has no such VM".to_owned()));
-        }
-        let side = |passes| Side {
-            direction: Direction::Egress,
-            passes,
-            because: "rule r of group web".to_owned(),
-            group: Some("web".to_owned()),
-            rule: Some("r".to_owned()),
-        };
-        let installed = LiveAnswer {
-            host: "xen1".to_owned(),
-            allowed: false,
-            agrees: false,
-            steps: vec!["-j DROP".to_owned()],
-        };
-        let live = live.then_some(installed).into_iter().collect();
-        let answer = FamilyAnswer { family: Ethertype::Ipv4, allowed: true, sides: vec![side(true)], live };
-        Ok(Explanation { from, to, packet, answers: vec![answer] })
+        explained::explained(question)
     }
 
     async fn misfits(&self) -> Vec<Misfit> {

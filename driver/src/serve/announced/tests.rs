@@ -1,30 +1,9 @@
-use std::collections::BTreeMap;
-
-use xenapi::Uuid;
-
+use super::super::fixture::{self, reference};
 use super::*;
-
-fn reference<C>(name: &str) -> Ref<C> {
-    Ref::new(format!("OpaqueRef:{name}"))
-}
 
 /// A VM on `one`, in the course of going to `scheduled`.
 fn pool(scheduled: Option<&str>) -> Inventory {
-    let vm = Vm {
-        uuid: "00000000-0000-0000-0000-000000000001".parse::<Uuid<Vm>>().unwrap(),
-        name_label: "web".to_owned(),
-        power_state: PowerState::Running,
-        resident_on: reference("one"),
-        scheduled_to_be_resident_on: scheduled.map_or_else(Ref::null, reference),
-        domid: Some(1),
-        is_control_domain: false,
-        is_a_template: false,
-        is_a_snapshot: false,
-        vifs: Vec::new(),
-        other_config: BTreeMap::new(),
-        xenstore_data: BTreeMap::new(),
-    };
-    Inventory { vms: [(reference("vm"), vm)].into(), ..Inventory::default() }
+    fixture::pool("one", scheduled, 1)
 }
 
 fn announced() -> Announced {
