@@ -131,8 +131,9 @@ impl FlowPlan {
     ///
     /// First what stops packets comes and what lets them pass goes, so that only what passes before and after passes. Then
     /// the flows that say who receives, the far end of the way first, the hooks last; they judge nothing, but without one a
-    /// packet goes astray. Then what lets pass comes; then the old way goes, hooks first, and what stops. A flow that lets
-    /// pass and gets other actions is gone in between.
+    /// packet goes astray. In one table those of high priority come first and go last: a packet takes its old flow or its
+    /// new one, never one that is neither. Then what lets pass comes; then the old way goes, hooks first, and what stops. A
+    /// flow that lets pass and gets other actions is gone in between.
     #[must_use]
     pub fn ordered(&self) -> String {
         let standing = self.changes.iter().filter_map(|change| match change {
@@ -163,10 +164,10 @@ impl FlowPlan {
                 Change::Remove(old) => delete(old, &mut closing),
             }
         }
-        arriving.sort_by_key(|new| std::cmp::Reverse(rank(new)));
+        arriving.sort_by_key(|new| std::cmp::Reverse((rank(new), new.key.priority)));
         arriving.into_iter().for_each(|new| add(new, &mut closing));
         let mut goodbye = String::new();
-        leaving.sort_by_key(|old| rank(&old.flow));
+        leaving.sort_by_key(|old| (rank(&old.flow), old.flow.key.priority));
         leaving.into_iter().for_each(|old| delete(old, &mut goodbye));
         closing + &opening + &goodbye + &last
     }

@@ -98,6 +98,12 @@ fn the_way_is_laid_from_its_far_end() {
     one_change(0xf6a1_5062_fe6e_3825).unwrap();
 }
 
+#[test]
+fn in_one_table_high_priorities_come_first() {
+    // The driver's own VM on a guarded network: its multicast took the way of its unicast for a moment.
+    one_change(0xc479_6578_4da6_155b).unwrap();
+}
+
 /// `vifs` ports in one group that admits its own members to a few services.
 fn cloud(vifs: u16, members: u16, rules: u16) -> (Policy, Vec<Attachment>, Vec<Port>) {
     let rule = |n: u16| Rule {
