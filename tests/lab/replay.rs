@@ -78,7 +78,7 @@ on_each! {
         for seed in SEEDS {
             let mut r = Random(seed);
             let text = policy::text(&mut r);
-            let hosts = apply(&lab, &text).with_context(|| format!("policy of seed {seed}:\n{text}"))?;
+            let hosts = apply(&lab, backend, &text).with_context(|| format!("policy of seed {seed}:\n{text}"))?;
             let site = Site { backend, places: &places, hosts: &hosts };
             let mut replay = Replay { site, tally: &mut tally, sent: Vec::new(), seen: HashSet::new(), base };
             replay.learn()?;
@@ -91,9 +91,12 @@ on_each! {
 }
 
 /// Writes the policy to the hosts, and answers what each of them is to enforce.
-fn apply(lab: &Lab, text: &str) -> Result<BTreeMap<String, HostPolicy>> {
+fn apply(lab: &Lab, backend: Backend, text: &str) -> Result<BTreeMap<String, HostPolicy>> {
     lab.set_policy(text)?;
     lab.apply()?.success()?;
+    if backend == Backend::OpenVSwitch {
+        ["host1", "host2"].into_iter().try_for_each(|host| lab.forget_cached_flows(host))?;
+    }
     let file = PolicyFile::parse(Path::new("policy.toml"), text)?;
     let pool = Pool::open(&lab.config_path())?;
     let inventory = lab.block_on(Inventory::read(&pool.client))?;
@@ -348,7 +351,7 @@ impl Replay<'_> {
                     let Draft { from, packet, shape } = &sent.draft;
                     let arrived = if seen { "arrived" } else { "did not arrive" };
                     wrong.push(format!(
-                        "{} → {}: {arrived}; {why}\n    {shape:?} {packet:?}",
+                        "packet {index}: {} → {}: {arrived}; {why}\n    {shape:?} {packet:?}",
                         name(*from),
                         name(*to)
                     ));
