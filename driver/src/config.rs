@@ -17,7 +17,7 @@
 //! users = ["nova"]                 # may use the socket, beside root and the daemon's own user
 //!
 //! [reconcile]                      # all of it optional
-//! look_after = 30                  # seconds between two looks at a host where nothing has changed
+//! look_after = 5                   # seconds, at least, between two looks at a host where nothing has changed
 //! ```
 
 mod local;
@@ -68,7 +68,8 @@ pub struct Store {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reconcile {
-    /// Seconds between two looks at a host where nothing has changed: what another hand changed stays for so long.
+    /// Seconds, at least, between two looks at a host where nothing has changed: what another hand changed stays for so long. Where
+    /// looks take long, or hosts are many, it is longer: all looks together take a tenth of the time.
     pub look_after: NonZeroU64,
     /// A host has to be done within so many seconds.
     pub deadline: NonZeroU64,
@@ -88,7 +89,7 @@ impl Default for Reconcile {
             }
         }
         Self {
-            look_after: seconds(30),
+            look_after: seconds(5),
             deadline: seconds(120),
             longest_pause: seconds(5),
             hosts_at_a_time: 16,

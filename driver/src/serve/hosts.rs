@@ -125,6 +125,7 @@ impl Hosts {
                 name: host.name_label.clone(),
                 uuid: host.uuid.to_string(),
                 incarnation: host.incarnation(),
+                hosts: plan.hosts.len(),
                 wanted: Arc::clone(wanted),
             };
             match workers.get(reference) {

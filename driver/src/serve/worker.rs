@@ -23,6 +23,9 @@ use crate::run::Pool;
 /// Where a guest is about to arrive on a switch, its port is looked for this often: it is plugged before the guest runs there.
 const PORT_COMES: Duration = Duration::from_secs(1);
 
+/// All looks together take no more than this part of the time: they go through the pool's master, which has others to serve.
+const SHARE_OF_LOOKS: u32 = 10;
+
 /// The pause after the first failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -39,6 +42,8 @@ pub(super) struct Task {
     pub uuid: String,
     /// Changes when dom0 or its toolstack starts anew: what stood there need not stand any more.
     pub incarnation: String,
+    /// So many hosts the pool has.
+    pub hosts: usize,
     /// What should be.
     pub wanted: Arc<HostDesired>,
 }
@@ -59,7 +64,7 @@ impl Task {
 /// How long things take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// A host is read and compared so often though nothing has changed.
+    /// A host is read and compared so often, at most, though nothing has changed.
     pub look_after: Duration,
     /// A reconcile has to end within this.
     pub deadline: Duration,
@@ -73,6 +78,14 @@ impl From<Reconcile> for Timing {
         let [look_after, deadline, longest_pause] =
             [look_after, deadline, longest_pause].map(|seconds| Duration::from_secs(seconds.get()));
         Self { look_after, deadline, longest_pause }
+    }
+}
+
+impl Timing {
+    /// The pause between two looks at a host, of so many, where one takes so long.
+    fn between_looks(&self, hosts: usize, took: Duration) -> Duration {
+        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
+        self.look_after.max(took.saturating_mul(SHARE_OF_LOOKS).saturating_mul(hosts))
     }
 }
 
@@ -170,6 +183,7 @@ impl Worker {
         let known = known.filter(|(_, stands)| !is_asked && stands.incarnation == task.incarnation);
         let known = known.map(|(standing, stands)| (Arc::clone(&stands.wanted), standing));
         let is_looked_at = known.is_none();
+        let begun = Instant::now();
         let done = timeout(self.timing.deadline, self.attempt(task, known)).await;
         let mut done = done.unwrap_or_else(|_| Err(self.silence()));
         memory.standing = done.as_mut().ok().and_then(|report| report.standing.take());
@@ -184,7 +198,7 @@ impl Worker {
             memory.pauses = None;
             match task.awaits_a_port() {
                 true => PORT_COMES.min(self.timing.look_after),
-                false => self.timing.look_after,
+                false => self.timing.between_looks(task.hosts, begun.elapsed()),
             }
         };
         self.health.send_modify(|health| {
@@ -267,4 +281,18 @@ impl Worker {
 fn pauses(shortest: Duration, longest: Duration) -> ExponentialBackoff {
     let pauses = ExponentialBuilder::default().with_min_delay(shortest).with_max_delay(longest);
     pauses.with_jitter().without_max_times().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_leave_the_pools_master_to_others() {
+        let timing = Timing::from(Reconcile::default());
+        let between = |hosts, took| timing.between_looks(hosts, Duration::from_millis(took));
+        assert_eq!(between(2, 50), timing.look_after);
+        assert_eq!(between(64, 50), Duration::from_secs(32));
+        assert_eq!(between(1, 3_000), Duration::from_secs(30));
+    }
 }

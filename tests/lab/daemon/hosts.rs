@@ -62,15 +62,16 @@ on_bridge_and_ovs! {
     /// Somebody takes our rules out by hand; that is put right, and said.
     fn another_hand(backend) {
         let lab = pool(backend).start()?;
-        let daemon = lab.daemon("a")?.start_with(POLICY)?;
+        let daemon = lab.daemon("a")?.as_shipped().start_with(POLICY)?;
         for _ in 0..ROUNDS {
             let host = ["host1", "host2"][usize::from(any_below(2) == 1)];
             let drifts = daemon.number("host_drifts_total")?;
             some_time(SOMETIME);
             lab.damage(host)?;
+            let damaged = Instant::now();
             daemon.until("the drift is noticed", |daemon| Ok(daemon.number("host_drifts_total")? > drifts))?;
             ensure!(daemon.host(host)?.last_drift.is_some());
-            daemon.settle()?;
+            daemon.settle_since(damaged)?;
             check(expectations(&lab)?);
         }
     }
@@ -81,13 +82,12 @@ on_bridge_and_ovs! {
 /// connections are lost with the switch.)
 #[test]
 fn switches_start_anew() -> Result<()> {
-    const LOOK: u32 = 3;
     let lab = pool(Backend::OpenVSwitch).start()?;
     let host = lab.host("host1")?;
     let normal = || lab.ovs_ofctl("host1", &["add-flow", "xenbr0", "priority=0,actions=NORMAL"], b"");
     lab.ovs_vsctl("host1", &["set-fail-mode", "xenbr0", "secure"])?;
     normal()?;
-    let daemon = lab.daemon("a")?.as_shipped().look_after(LOOK).start_with(POLICY)?;
+    let daemon = lab.daemon("a")?.as_shipped().start_with(POLICY)?;
     let refused = Refused::start(&lab)?;
     for round in 0..ROUNDS {
         let editor = Editor::start(&daemon)?;
