@@ -3,10 +3,10 @@
 //! an answer is what acknowledges something. They are stricter towards strangers with other MACs.
 
 use ruleset::iptables::{Epoch, MARK_MASK};
-use ruleset::model::PortSecurity;
+use ruleset::model::{PortSecurity, Protocol};
 use ruleset::ovs::CtState;
 use ruleset::packet::{Packet, Payload, Transport};
-use ruleset::resolve::HostPolicy;
+use ruleset::resolve::{HostPolicy, XAPI};
 use ruleset::verdict::{Connection, Endpoint, Hop, Passage, Reason};
 
 use crate::agree::Case;
@@ -19,6 +19,22 @@ pub(crate) struct Expected {
 
 fn is_filtered(end: Endpoint<'_>) -> bool {
     matches!(end, Endpoint::Port(port) if port.security == PortSecurity::On)
+}
+
+/// Whether the driver's own VM calls XAPI by its known port: the flows leave that to the switch, too, which learns by it
+/// where the VM is.
+pub(crate) fn is_call(host: &HostPolicy, case: &Case<'_>) -> bool {
+    let Case { hop, packet, .. } = case;
+    let (Endpoint::Port(port), Some((_, to))) = (hop.from, packet.addresses()) else { return false };
+    let https = matches!(
+        packet.transport(),
+        Some(Transport::Ports { protocol: Protocol::TCP, destination: XAPI, .. })
+    );
+    let has_mac =
+        port.pairs.iter().filter_map(|pair| pair.mac).chain([port.mac]).any(|mac| mac == packet.source);
+    let mut lines = host.lifelines_on(hop.bridge);
+    let calls = lines.any(|line| line.mac == packet.source && line.hosts.contains(&to));
+    https && has_mac && calls && !packet.is_for_many()
 }
 
 /// What passes to every guest, and connection tracking does not see.
