@@ -95,7 +95,7 @@ impl FlowPlan {
         for (at, new) in coming.enumerate() {
             let priority = u16::try_from(at % usize::from(u16::MAX)).unwrap_or_default();
             let key = Key { table: table::TRIAL, priority, matches: new.key.matches.clone() };
-            add(&Flow { key, actions: new.actions.clone() }, &mut text);
+            add(&key, &new.actions, &mut text);
         }
         (!text.is_empty()).then_some(text)
     }
@@ -119,8 +119,8 @@ impl FlowPlan {
         let mut text = String::new();
         for change in &self.changes {
             match change {
-                Change::Add(new) | Change::Replace { new, .. } => add(new, &mut text),
-                Change::Remove(old) => delete(old, &mut text),
+                Change::Add(new) | Change::Replace { new, .. } => add(&new.key, &new.actions, &mut text),
+                Change::Remove(old) => delete(old.cookie, &old.flow.key, &mut text),
             }
         }
         text
@@ -129,11 +129,19 @@ impl FlowPlan {
     /// The same for a switch without bundles, which carries out `add-flows` line by line: at no moment does anything
     /// pass that passes neither before nor after.
     ///
-    /// First what stops packets comes and what lets them pass goes, so that only what passes before and after passes. Then
-    /// the flows that say who receives, the far end of the way first, the hooks last; they judge nothing, but without one a
-    /// packet goes astray. In one table those of high priority come first and go last: a packet takes its old flow or its
-    /// new one, never one that is neither. Then what lets pass comes; then the old way goes, hooks first, and what stops. A
-    /// flow that lets pass and gets other actions is gone in between.
+    /// 1. All but the hooks narrows, until every packet meets in every table what it meets there before and after, or
+    ///    less. So at no moment does more pass than before.
+    /// 2. The hooks change. Those of high priority come first and go last, so a packet is led by its old hook or by its
+    ///    new one; and behind either it meets no more than what belongs to it.
+    /// 3. All else widens to what it is to be. So at no moment does more pass than after.
+    ///
+    /// Within a step the order means nothing. What narrows and what widens depends on the table. Where flows judge, what
+    /// lies below one that lets pass lets pass no more than it: it goes in the first step and comes in the last, and one
+    /// that stops the other way round. Where flows only say who receives (`LEADS`), what lies below is another way: every
+    /// flow that changes drops in between, but for the copies that are sent before and after.
+    ///
+    /// Flows that are the same for every policy come and go only with the first hook and the last; before or after, all
+    /// is the switch's own.
     #[must_use]
     pub fn ordered(&self) -> String {
         let standing = self.changes.iter().filter_map(|change| match change {
@@ -146,39 +154,80 @@ impl FlowPlan {
         });
         let denying = denying_conjunctions(standing.chain(gone));
         let stops = |flow: &Flow| restricts(flow, &denying);
-        let (mut closing, mut opening, mut last) = (String::new(), String::new(), String::new());
+        let hooks = |flow: &Flow| flow.key.table == table::HOOK;
+        let leads = |flow: &Flow| LEADS.contains(&flow.key.table);
+        let (mut narrow, mut wide) = (String::new(), String::new());
         let (mut arriving, mut leaving) = (Vec::new(), Vec::new());
         for change in &self.changes {
             match change {
-                Change::Add(new) | Change::Replace { new, .. } if rank(new).is_some() => arriving.push(new),
-                Change::Add(new) | Change::Replace { new, .. } if stops(new) => add(new, &mut closing),
-                Change::Add(new) => add(new, &mut opening),
+                Change::Add(new) | Change::Replace { new, .. } if hooks(new) => arriving.push(new),
+                Change::Remove(old) if hooks(&old.flow) => leaving.push(old),
+
+                Change::Add(new) if leads(new) => {
+                    add(&new.key, &[], &mut narrow);
+                    add(&new.key, &new.actions, &mut wide);
+                }
+                Change::Replace { old, new } if leads(new) => {
+                    add(&new.key, &common(&old.flow.actions, &new.actions), &mut narrow);
+                    add(&new.key, &new.actions, &mut wide);
+                }
+                Change::Remove(old) if leads(&old.flow) => {
+                    add(&old.flow.key, &[], &mut narrow);
+                    delete(FLOW_COOKIE, &old.flow.key, &mut wide);
+                }
+
+                // Half of one denial and half of another deny nothing.
+                Change::Replace { old, new } if stops(&old.flow) && stops(new) => {
+                    add(&new.key, &[], &mut narrow);
+                    add(&new.key, &new.actions, &mut wide);
+                }
+                Change::Add(new) | Change::Replace { new, .. } if stops(new) => {
+                    add(&new.key, &new.actions, &mut narrow);
+                }
+                Change::Add(new) => add(&new.key, &new.actions, &mut wide),
                 Change::Replace { old, new } => {
                     if !stops(&old.flow) {
-                        delete(old, &mut closing);
+                        delete(old.cookie, &old.flow.key, &mut narrow);
                     }
-                    add(new, &mut opening);
+                    add(&new.key, &new.actions, &mut wide);
                 }
-                Change::Remove(old) if rank(&old.flow).is_some() => leaving.push(old),
-                Change::Remove(old) if stops(&old.flow) => delete(old, &mut last),
-                Change::Remove(old) => delete(old, &mut closing),
+                Change::Remove(old) => {
+                    let text = if stops(&old.flow) { &mut wide } else { &mut narrow };
+                    delete(old.cookie, &old.flow.key, text);
+                }
             }
         }
-        arriving.sort_by_key(|new| std::cmp::Reverse((rank(new), new.key.priority)));
-        arriving.into_iter().for_each(|new| add(new, &mut closing));
-        let mut goodbye = String::new();
-        leaving.sort_by_key(|old| (rank(&old.flow), old.flow.key.priority));
-        leaving.into_iter().for_each(|old| delete(old, &mut goodbye));
-        closing + &opening + &goodbye + &last
+        arriving.sort_by_key(|new| std::cmp::Reverse(new.key.priority));
+        leaving.sort_by_key(|old| old.flow.key.priority);
+        let mut hooks = String::new();
+        arriving.into_iter().for_each(|new| add(&new.key, &new.actions, &mut hooks));
+        leaving.into_iter().for_each(|old| delete(old.cookie, &old.flow.key, &mut hooks));
+        narrow + &hooks + &wide
     }
 }
 
-fn add(flow: &Flow, text: &mut String) {
-    let _ = writeln!(text, "add cookie={FLOW_COOKIE:#x},{flow}");
+fn add(key: &Key, actions: &[Action], text: &mut String) {
+    let _ = writeln!(text, "add cookie={FLOW_COOKIE:#x},{key},actions={}", super::render::Actions(actions));
 }
 
-fn delete(old: &ObservedFlow, text: &mut String) {
-    let _ = writeln!(text, "delete_strict cookie={:#x}/-1,{}", old.cookie, old.flow.key);
+fn delete(cookie: u64, key: &Key, text: &mut String) {
+    let _ = writeln!(text, "delete_strict cookie={cookie:#x}/-1,{key}");
+}
+
+/// What both do with a packet, where both have come to the same VLAN header.
+fn common(old: &[Action], new: &[Action]) -> Vec<Action> {
+    let steps = |actions| -> Vec<(Vec<&Action>, &[Action])> {
+        let mut header = Vec::new();
+        let steps = <[Action]>::split_inclusive(actions, |action| !matches!(action, Action::Load(..)));
+        let with_header = steps.map(|step| {
+            header.extend(step.iter().filter(|a| matches!(a, Action::PopVlan | Action::PushVlan(_))));
+            (header.clone(), step)
+        });
+        with_header.collect()
+    };
+    let new = steps(new);
+    let both = steps(old).into_iter().filter(|step| new.contains(step));
+    both.flat_map(|(_, step)| step).cloned().collect()
 }
 
 /// What is to be changed on one real bridge.
@@ -252,9 +301,8 @@ const RULES: [u8; 6] = [
     table::RULES_INGRESS,
 ];
 
-/// The tables whose flows lead a packet to its receivers and judge nothing, as a packet comes to them.
-const LEADS: [u8; 9] = [
-    table::HOOK,
+/// The tables behind the hooks whose flows lead a packet to its receivers and judge nothing.
+const LEADS: [u8; 8] = [
     table::UNTAGGED,
     table::OURS,
     table::WIRE,
@@ -264,11 +312,6 @@ const LEADS: [u8; 9] = [
     table::OUTPUT,
     table::REST_OUTPUT,
 ];
-
-/// How far along the way a flow leads; `None` for one that judges.
-fn rank(flow: &Flow) -> Option<usize> {
-    LEADS.iter().position(|table| *table == flow.key.table)
-}
 
 /// Whether a packet that passed may not pass any more, so that connections must be judged again: a permission goes, a
 /// denial comes, or a port is filtered that was not.
@@ -300,15 +343,13 @@ fn denying_conjunctions<'a>(flows: impl Iterator<Item = &'a Flow>) -> BTreeSet<u
     flows.filter(deny).filter_map(|flow| flow.key.matches.conj_id).collect()
 }
 
-/// Whether a flow can only make fewer packets pass. A hook takes a packet from the switch's own, open way.
+/// Whether a flow can only make fewer packets pass.
 fn restricts(flow: &Flow, denying: &BTreeSet<u32>) -> bool {
-    let Flow { key: Key { table, .. }, actions } = flow;
-    *table == table::HOOK
-        || actions.iter().all(|action| match action {
-            Action::Conjunction { id, .. } => denying.contains(id),
-            Action::Resubmit(next) => *next == table::DENY,
-            _ => false,
-        })
+    flow.actions.iter().all(|action| match action {
+        Action::Conjunction { id, .. } => denying.contains(id),
+        Action::Resubmit(next) => *next == table::DENY,
+        _ => false,
+    })
 }
 
 #[cfg(test)]

@@ -171,11 +171,8 @@ fn members(
 
 /// The first that matches decides: every rule has a priority, and a conjunction, of its own.
 fn provider_rules(host: &HostPolicy, side: &Side, out: &mut Builder) {
-    let ids: BTreeMap<&str, u32> = numbers(
-        host.provider.iter().map(|provider| provider.rule.id.as_str()),
-        |id| digest(&["provider", id]),
-        u32::MAX,
-    );
+    let ids: BTreeMap<(&str, &str), u32> =
+        numbers(host.provider.iter().map(name), |(action, id)| digest(&["provider", action, id]), u32::MAX);
     let rules = (0..).zip(&host.provider).filter(|(_, p)| p.rule.direction == side.direction);
     for (at, provider) in rules {
         let rule = &provider.rule;
@@ -190,7 +187,7 @@ fn provider_rules(host: &HostPolicy, side: &Side, out: &mut Builder) {
         let everybody = peers.is_some_and(|(_, nets)| nets.iter().any(whole));
         let peers = peers.filter(|_| !everybody);
         for service in services(rule, out) {
-            match (&rule.remote, ids.get(rule.id.as_str())) {
+            match (&rule.remote, ids.get(&name(provider))) {
                 _ if everybody => out.add(side.provider, priority, service, then.clone()),
                 (Remote::Any, _) => out.add(side.provider, priority, service, then.clone()),
                 (Remote::Prefix(net), _) => {
@@ -203,10 +200,20 @@ fn provider_rules(host: &HostPolicy, side: &Side, out: &mut Builder) {
                 (Remote::Group(_) | Remote::Set(_), _) => {}
             }
         }
-        if let (Some((_, nets)), Some(id)) = (peers, ids.get(rule.id.as_str())) {
+        if let (Some((_, nets)), Some(id)) = (peers, ids.get(&name(provider))) {
             members(*id, nets, rule.family, (side.provider, priority), side, &then, out);
         }
     }
+}
+
+/// What its conjunction's id is made of. A rule that turns from one action to the other gets another conjunction: flows that
+/// deny never become flows that allow while others of theirs are still to come or to go.
+fn name(provider: &model::ProviderRule) -> (&str, &str) {
+    let action = match provider.action {
+        model::Action::Allow => "allow",
+        model::Action::Deny => "deny",
+    };
+    (action, provider.rule.id.as_str())
 }
 
 /// The matches of a rule's service; none if the switch cannot tell such packets apart.

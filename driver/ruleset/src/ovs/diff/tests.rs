@@ -66,7 +66,8 @@ fn flows_of_an_older_layout_are_replaced_and_all_goes_when_nothing_is_left_to_do
     let last_pass = text.lines().filter(|line| line.contains(",table=60,") && line.contains("reg6")).count();
     let closed_before = text.lines().take(first_hook).filter(|line| line.contains(",table=60,")).count();
     assert!(last_pass > 0 && closed_before >= last_pass, "{text}");
-    assert!(text.lines().all(|line| line.starts_with("delete_strict cookie=0x44574272")));
+    let comes = |line: &&str| !line.starts_with("delete_strict cookie=0x44574272");
+    assert!(text.lines().filter(comes).all(|line| line.ends_with(",actions=drop")), "{text}");
 }
 
 #[test]
@@ -83,4 +84,18 @@ fn a_trial_reads_all_that_comes_where_no_packet_does() {
     assert!(text.contains("CT_MARK[8..31]") && text.contains("tp_dst=22"), "{text}");
     let going = planned(&standing(&cold), |host| *host = HostPolicy::default());
     assert_eq!(going.trial(), None);
+}
+
+#[test]
+fn between_two_lists_of_copies_those_of_both_are_sent() {
+    let output = |n| Action::Output(super::super::OfPort::Number(n));
+    let old = [output(1), output(2), Action::PushVlan(5), output(9)];
+    let grown = [output(1), output(2), output(3), Action::PushVlan(5), output(9), output(10)];
+    assert_eq!(common(&old, &grown), old);
+    assert_eq!(common(&grown, &old), old);
+    // Under another header it is another copy.
+    assert_eq!(common(&old, &[output(2), Action::PushVlan(6), output(9)]), [output(2)]);
+    assert_eq!(common(&old, &[output(9)]), []);
+    let receive = |to| [Action::Load(table::TO, to), Action::Resubmit(table::INGRESS)];
+    assert_eq!(common(&[receive(1), receive(2)].concat(), &[receive(2), receive(3)].concat()), receive(2));
 }

@@ -10,7 +10,8 @@ use ruleset::model::{Action, AddressPair, Group, Policy, Port, PortSecurity, Pro
 use ruleset::resolve::{Attachment, Expected, HostPolicy, Lifeline, Places, resolve};
 
 pub(crate) use self::packet::Way;
-use self::rule::{mac, prefix, rule, v4, v6};
+pub(crate) use self::rule::rule;
+use self::rule::{mac, prefix, v4, v6};
 
 /// SplitMix64: a whole case from one number.
 pub(crate) struct Random(pub(crate) u64);

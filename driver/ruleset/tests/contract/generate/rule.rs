@@ -50,7 +50,7 @@ pub(super) fn prefix(r: &mut Random, family: Option<Family>) -> IpNet {
     }
 }
 
-pub(super) fn rule(r: &mut Random, id: &str) -> Rule {
+pub(crate) fn rule(r: &mut Random, id: &str) -> Rule {
     let family = r.pick(&Family::ALL);
     let remote = match r.below(6) {
         0 | 1 => Remote::Any,
