@@ -18,6 +18,8 @@ help: ## This list
 demo: root deps build ## A mock pool of two hosts, a sample policy, every lifecycle step, real packets; one table (BACKEND=openvswitch)
 	@target/debug/demo $(if $(BACKEND),--backend $(BACKEND))
 
+# The Lab's tests wait for other processes half of the time.
+test: export RUST_TEST_THREADS ?= $(shell n=$$(nproc); echo $$((n + n / 2)))
 test: root deps build plugin ## Everything: unit and property tests, the Lab with real packets
 	DRAWBRIDGE_DOM0_PROGRAM=$(CURDIR)/$(PLUGIN) $(CARGO) test --workspace --no-fail-fast
 

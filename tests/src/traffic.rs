@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::flow::{Flow, Report};
 use crate::frame::ip::{Path, TCP, UDP, flag};
-use crate::lab::{Lab, OUTSIDE, ipv4, ipv6, mac};
+use crate::lab::{Lab, NetworkBackend, OUTSIDE, ipv4, ipv6, mac};
 use crate::station::{Family, Namespace, Station};
 use crate::tap::Tap;
 
@@ -153,7 +153,13 @@ pub fn refused(number: u8) -> Vec<Vec<u8>> {
 pub struct Traffic {
     flows: Vec<(String, Flow)>,
     refused: Refused,
+    /// So many packets the switch itself may lose of each.
+    spared: u64,
 }
+
+/// A packet that a switch in user space has taken half of its way (to connection tracking and back) is lost if its
+/// cached flows change just then. A refresh that cuts would lose one each time.
+const LOST_BETWEEN_FLOWS: u64 = 2;
 
 impl Traffic {
     /// Begins.
@@ -170,16 +176,19 @@ impl Traffic {
                 flows.push((probe.to_string(), Flow::start(&probe)?));
             }
         }
-        Ok(Self { flows, refused: Refused::start(lab)? })
+        let by_flows = lab.network_backend("host1")? == NetworkBackend::OpenVSwitch;
+        let spared = if by_flows { LOST_BETWEEN_FLOWS } else { 0 };
+        Ok(Self { flows, refused: Refused::start(lab)?, spared })
     }
 
-    /// Nothing of what is refused arrived, nothing of what is allowed was lost.
+    /// Nothing of what is refused arrived, nothing of what is allowed was lost (by a switch in user space: next to nothing).
     ///
     /// # Errors
     /// Otherwise.
     pub fn judge(self) -> Result<()> {
+        let spared = self.spared;
         for (name, report) in self.end()? {
-            ensure!(report.undisturbed(), "{name} noticed: {report:?}");
+            ensure!(report.lost_at_most(spared), "{name} noticed: {report:?}");
         }
         Ok(())
     }
