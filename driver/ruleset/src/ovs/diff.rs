@@ -135,7 +135,9 @@ impl FlowPlan {
     ///    new one; and behind either it meets no more than what belongs to it.
     /// 3. All else widens to what it is to be. So at no moment does more pass than after.
     ///
-    /// Within a step the order means nothing. What narrows and what widens depends on the table. Where flows judge, what
+    /// Within a step the order means nothing to packets. The flows that remember a connection go first of those that judge, so
+    /// that a write which is cut off after a permission has gone leaves no epoch to go on with: the next one begins another.
+    /// What narrows and what widens depends on the table. Where flows judge, what
     /// lies below one that lets pass lets pass no more than it: it goes in the first step and comes in the last, and one
     /// that stops the other way round. Where flows only say who receives (`LEADS`), what lies below is another way: every
     /// flow that changes drops in between, but for the copies that are sent before and after.
@@ -158,7 +160,7 @@ impl FlowPlan {
         let leads = |flow: &Flow| LEADS.contains(&flow.key.table);
         let (mut narrow, mut wide) = (String::new(), String::new());
         let (mut arriving, mut leaving) = (Vec::new(), Vec::new());
-        for change in &self.changes {
+        for change in self.changes.iter().rev() {
             match change {
                 Change::Add(new) | Change::Replace { new, .. } if hooks(new) => arriving.push(new),
                 Change::Remove(old) if hooks(&old.flow) => leaving.push(old),

@@ -88,11 +88,19 @@ fn one_change(seed: u64, rewritten: bool, moments: usize) -> Result<(), String> 
     let text = change.ordered();
     let lines: Vec<&str> = text.lines().collect();
     let every = (lines.len() / moments).max(1);
+    let cuts = before.observed().epoch() != after.observed().epoch();
     let mut moment = before;
     for (at, line) in lines.iter().enumerate() {
         moment.line(line);
         if at % every != 0 {
             continue;
+        }
+        // The write may be cut off here: who lost a permission loses the connection all the same.
+        let resumed = plan(&after_host, &ports, &parent(), &moment.observed(), 99).unwrap();
+        let mut then = moment.clone();
+        then.apply(&resumed.bundle());
+        if cuts && then.observed().epoch() == Some(epoch) {
+            return Err(format!("cut off after line {at}, {line}, nobody's connection is cut\n{text}"));
         }
         for (i, now) in passes(&moment, &cases).iter().enumerate() {
             let allowed = |port| closed[i].outputs.contains(port) || open[i].outputs.contains(port);
