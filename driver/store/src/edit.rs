@@ -36,10 +36,12 @@ pub enum Edit {
 }
 
 /// What came of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Receipt {
     /// The generation that contains it; the one before, if nothing had to change.
     pub generation: u64,
+    /// Everything as the transaction left it. [`Store::state`](crate::Store::state) may be of a later one by now.
+    pub state: Arc<State>,
     /// How many rows it made, changed and removed.
     pub changes: usize,
 }

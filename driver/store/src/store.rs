@@ -47,7 +47,7 @@ pub enum StoreError {
 }
 
 /// What became of a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Applied {
     /// What it changed.
     pub plan: Plan,
@@ -176,7 +176,7 @@ impl Store {
     pub async fn adopt(&self, by: By) -> Result<Receipt, StoreError> {
         let state = self.state();
         if state.row(&Key::Adoption).is_some() {
-            return Ok(Receipt { generation: state.generation(), changes: 0 });
+            return Ok(Receipt { generation: state.generation(), state, changes: 0 });
         }
         self.edit(vec![Edit::Create(Entity::Adoption)], by).await
     }

@@ -284,12 +284,12 @@ fn check(state: &State, jobs: &[Job]) -> Checked {
             }
         };
         checked.answers.push(done.map(|(state, changes)| {
-            let receipt = Receipt { generation: state.generation(), changes: changes.len() };
+            let generation = state.generation();
+            let receipt = Receipt { generation, state: Arc::new(state.clone()), changes: changes.len() };
             let plan = Plan::of(&changes);
             if !changes.is_empty() {
-                checked.touched.push((receipt.generation, Touched::by(&changes, &state)));
+                checked.touched.push((generation, Touched::by(&changes, &state)));
                 let at = jiff::Timestamp::now().as_millisecond();
-                let generation = receipt.generation;
                 checked.transactions.push(Transaction { generation, changes, by: by.clone(), at });
             }
             checked.state = state;

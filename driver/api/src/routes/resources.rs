@@ -93,12 +93,21 @@ pub(crate) async fn create<R: Resource>(
     by: By,
 ) -> Result<Response, Problem> {
     let edits = R::create(input, &state.store.state())?;
+    make::<R>(state, edits, by).await
+}
+
+/// Does the edits; the answer is the row that the first of them makes.
+pub(crate) async fn make<R: Resource>(
+    state: &ApiState,
+    edits: Vec<Edit>,
+    by: By,
+) -> Result<Response, Problem> {
     let Some(Edit::Create(entity)) = edits.first() else {
         return Err(Problem::new(Code::Internal, "nothing was to be made"));
     };
     let key = entity.key();
-    state.store.edit(edits, by).await?;
-    answer::<R>(StatusCode::CREATED, &state.store.state(), &key)
+    let done = state.store.edit(edits, by).await?;
+    answer::<R>(StatusCode::CREATED, &done.state, &key)
 }
 
 pub(crate) async fn replace<R: Resource>(
@@ -115,8 +124,8 @@ pub(crate) async fn replace<R: Resource>(
     let stored = state.store.state();
     let existing = stored.row(&key).ok_or_else(|| not_found(R::KIND, id))?;
     let entity = R::entity(R::with_id(input, id.to_owned()), Some(&existing.entity), &stored)?;
-    state.store.edit(vec![Edit::Replace { entity, expected }], by).await?;
-    answer::<R>(StatusCode::OK, &state.store.state(), &key)
+    let done = state.store.edit(vec![Edit::Replace { entity, expected }], by).await?;
+    answer::<R>(StatusCode::OK, &done.state, &key)
 }
 
 pub(crate) async fn remove<R: Resource>(
@@ -130,7 +139,8 @@ pub(crate) async fn remove<R: Resource>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The row with its ETag.
+/// The row with its ETag, as it stands there. After an edit that is what the edit left: what the store holds now may be somebody
+/// else's.
 fn answer<R: Resource>(status: StatusCode, stored: &Stored, key: &Key) -> Result<Response, Problem> {
     let gone = || not_found(R::KIND, key.id());
     let row = stored.row(key).ok_or_else(gone)?;

@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use ruleset::ids::GroupId;
-use store::{Edit, Entity, Key, Kind, Row};
+use store::{Edit, Entity, Key, Kind};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -13,7 +13,7 @@ use super::ApiState;
 use super::handlers::{delete, get, handlers, list, replace};
 use super::kinds::Rules;
 use super::query::ListQuery;
-use super::resources::{self, Resource, etag, not_found};
+use super::resources::{self, Resource, not_found};
 use crate::extract::{Body, Editor, IfMatch, Parameters, Segment};
 use crate::problem::Problem;
 use crate::wire::{Page, Rule, RuleInput};
@@ -54,12 +54,7 @@ async fn create_in_group(
     Body(input): Body<RuleInput>,
 ) -> Result<Response, Problem> {
     let rule = input.group_rule(&group(&state.store.state(), &id)?)?;
-    let key = Key::Rule(rule.rule.id.clone());
-    let receipt = state.store.edit(vec![Edit::Create(Entity::Rule(rule))], by).await?;
-    let stored = state.store.state();
-    let made = stored.row(&key).and_then(|row: &std::sync::Arc<Row>| Rules::output(row));
-    let made = made.ok_or_else(|| not_found(Kind::Rule, key.id()))?;
-    Ok((StatusCode::CREATED, [(header::ETAG, etag(receipt.generation))], Json(made)).into_response())
+    resources::make::<Rules>(&state, vec![Edit::Create(Entity::Rule(rule))], by).await
 }
 
 /// A group that is there.

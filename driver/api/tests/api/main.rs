@@ -7,3 +7,4 @@ mod engine;
 mod fake;
 mod rows;
 mod sequences;
+mod together;
