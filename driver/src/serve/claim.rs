@@ -140,8 +140,13 @@ pub(super) async fn claim(given: Claiming, mut own: Claim) {
         if new.is_active() {
             counts.get_or_insert_with(|| state.generation());
         }
-        if new.is_active() && is_due && stands.as_ref() != Some(&own) {
-            match client.set_pool_other_config(reference, KEY, &own.to_string()).await {
+        if new.is_active() && is_due {
+            // XAPI may have done what it was told, and its answer may be lost.
+            let written = match stands.as_ref() == Some(&own) {
+                true => Ok(()),
+                false => client.set_pool_other_config(reference, KEY, &own.to_string()).await,
+            };
+            match written {
                 Ok(()) => {
                     claimed = true;
                     take_turn(own.turn);

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use drawbridge_wire::xmlrpc::Value;
-use e2e::lab::{Daemon, Lab};
+use e2e::lab::{Backend, Daemon, Lab};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use e2e::station::Family;
 use e2e::traffic::Traffic;
 use nix::sys::signal::Signal;
+use xapi_mock::faults::Fault;
 use xenapi::LockingMode;
 
 use super::editor::{Editor, any_below, policy_of, some_time};
@@ -233,4 +234,22 @@ on_bridge_and_ovs! {
         check(expectations(&lab)?);
         traffic.judge_connections()?;
     }
+}
+
+/// XAPI notes who writes, and the answer to that is lost: the driver sees in the record that the pool is its own.
+#[test]
+fn the_answer_to_its_claim_is_lost() -> Result<()> {
+    let lab = pool(Backend::Nft).start()?;
+    let mut daemon = lab.daemon("a")?.start_with(POLICY)?;
+    // Now and then it hears first that the old record is gone, and writes once more.
+    for _ in 0..8 {
+        daemon.terminate()?;
+        let method = Some("pool.add_to_other_config".to_owned());
+        lab.mock()?.faults().inject(Fault::Cut { method, times: 1 });
+        daemon.start()?;
+        daemon.settle()?;
+    }
+    let lost = daemon.log().matches("does not say yet that this driver writes").count();
+    ensure!(lost == 8, "{lost} of 8 answers were lost");
+    Ok(())
 }
