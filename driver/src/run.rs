@@ -105,12 +105,20 @@ impl Scope {
     }
 
     /// Whether a problem is one of this run. A hook answers for its own VM: whoever starts a guest must not be told that
-    /// it failed because the policy speaks of another that is gone.
-    pub(crate) fn concerns(&self, problem: &Problem, inventory: &Inventory) -> bool {
+    /// it failed because the policy speaks of another that is gone, nor because of a host that is none of its `own`.
+    pub(crate) fn concerns(
+        &self,
+        problem: &Problem,
+        inventory: &Inventory,
+        own: &BTreeSet<Ref<Host>>,
+    ) -> bool {
         match (self, &problem.vm) {
             (Self::Everything, _) => true,
-            // Nor that it failed because a network is gone that it has nothing to do with.
-            (_, None) => !matches!(problem.subject, Subject::GuardedNetwork(_)),
+            // Nor because a network is gone that it has nothing to do with.
+            (_, None) => {
+                let mut own = own.iter().filter_map(|host| inventory.hosts.get(host));
+                matches!(&problem.subject, Subject::Host(name) if own.any(|host| host.name_label == *name))
+            }
             // The VM may well be unknown by now, which is what the hook is about.
             (Self::Vm { leaving: true, .. } | Self::Host(_), Some(_)) => false,
             // The hook may call it by its uuid, the policy by its name.
@@ -196,6 +204,7 @@ pub async fn run(
     let (mut locking, mut unlocked) = (Vec::new(), Vec::new());
     let mut rounds = Rounds::new();
     let mut is_first = true;
+    let mut own = BTreeSet::new();
     loop {
         // Taken before the state is read: a writer that read later wins.
         let generation = dom0::generation();
@@ -207,13 +216,16 @@ pub async fn run(
         let Desired { hosts, idle, bindings, problems: found } =
             expecting(&file, &inventory, &own::macs(), &scope.announced(&inventory)?)
                 .map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
-        concerned = found.iter().any(|problem| scope.concerns(problem, &inventory));
+        if is_first {
+            own = scope.own_hosts(&inventory)?;
+        }
+        concerned = found.iter().any(|problem| scope.concerns(problem, &inventory, &own));
         problems = found;
         if write && is_first {
             (locking, unlocked) = lock_again(&pool.client, scope, &inventory, &idle).await;
         }
         let in_scope = if is_first {
-            hosts_in_scope(scope, &bindings, &inventory, &hosts)?
+            hosts_in_scope(scope, own.clone(), &bindings, &inventory, &hosts)
         } else {
             reports.iter().filter(|(_, report)| report.overtaken).map(|(host, _)| host.clone()).collect()
         };
@@ -300,13 +312,15 @@ async fn reconcile_all(
     reports
 }
 
+/// The hosts that the run is about: its own, and those that have rules about the VM.
 fn hosts_in_scope(
     scope: &Scope,
+    own: BTreeSet<Ref<Host>>,
     bindings: &[Binding],
     inventory: &Inventory,
     hosts: &BTreeMap<Ref<Host>, HostDesired>,
-) -> Result<BTreeSet<Ref<Host>>, RunError> {
-    let mut all = scope.own_hosts(inventory)?;
+) -> BTreeSet<Ref<Host>> {
+    let mut all = own;
     match scope {
         Scope::Everything | Scope::Vm { leaving: true, .. } | Scope::Migration { to: None, .. } => {
             all.extend(hosts.keys().cloned())
@@ -319,5 +333,5 @@ fn hosts_in_scope(
             all.extend(hosts.iter().filter(|(_, h)| h.refers_to(&groups)).map(|(host, _)| host.clone()));
         }
     }
-    Ok(all)
+    all
 }

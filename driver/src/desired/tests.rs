@@ -5,6 +5,7 @@ use xenapi::{Bond, DefaultLockingMode, HostMetrics, NetworkSriov, Pif, PowerStat
 
 use super::*;
 use crate::locking::Locking;
+use crate::run::Scope;
 
 fn uuid<C>(n: usize) -> Uuid<C> {
     format!("00000000-0000-0000-0000-{n:012}").parse().unwrap()
@@ -194,6 +195,25 @@ fn with_backend(name: &str) -> Inventory {
     let version = &mut inventory.hosts.get_mut(&reference("h1")).unwrap().software_version;
     version.insert("network_backend".to_owned(), name.to_owned());
     inventory
+}
+
+/// Every hook of the pool failed for one such host.
+#[test]
+fn a_host_without_a_known_back_end_fails_only_hooks_about_it() {
+    let inventory = with_backend("p4");
+    let problems = bound(POLICY, &inventory).problems;
+    let concerned = |scope: &Scope| {
+        let own = scope.own_hosts(&inventory).unwrap();
+        problems.iter().any(|problem| scope.concerns(problem, &inventory, &own))
+    };
+    let vm = |vm: &str, leaving| Scope::Vm { vm: vm.to_owned(), leaving };
+    let migration = |vm: &str, to: &str| Scope::Migration { vm: vm.to_owned(), to: Some(to.to_owned()) };
+    for scope in [Scope::Everything, Scope::Host("h1".to_owned()), vm("web", false), migration("db", "h1")] {
+        assert!(concerned(&scope), "{scope:?}");
+    }
+    for scope in [Scope::Host("h2".to_owned()), vm("db", false), vm("db", true), migration("db", "h2")] {
+        assert!(!concerned(&scope), "{scope:?}");
+    }
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl Engine {
         // Where nothing was to be done there is nothing to tell.
         hosts.extend(others.into_iter().filter(|host| host.state.is_err()));
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        let concerned = |problem: &&Problem| scope.concerns(problem, inventory);
+        let concerned = |problem: &&Problem| scope.concerns(problem, inventory, &own);
         let problems = plan.problems.iter().filter(concerned).cloned().collect();
         Ok(Outcome { generation: plan.generation, hosts, problems })
     }
