@@ -56,6 +56,8 @@ use crate::run::Pool;
 const DRAIN: Duration = Duration::from_secs(70);
 /// Then callers have this long to take their answers; who watches has none coming.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// The store this long to save what waits; what it has not saved was not answered.
+const SAVE: Duration = Duration::from_secs(10);
 /// And XAPI this long to take our leave.
 const LEAVE: Duration = Duration::from_secs(3);
 
@@ -143,7 +145,9 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
         tracing::warn!("a host is still being written; it keeps what its last complete write left");
     }
     let _ = tokio::time::timeout(LAST_WORDS, last_words(&mut parts)).await;
-    store.close().await;
+    if tokio::time::timeout(SAVE, store.close()).await.is_err() {
+        tracing::warn!("the store's database does not answer; what was not saved was not answered either");
+    }
     if tokio::time::timeout(LEAVE, pool.close()).await.is_err() {
         tracing::debug!("XAPI does not answer; it ends the session by itself");
     }

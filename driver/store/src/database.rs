@@ -15,6 +15,10 @@ pub(crate) use save::{CommitError, Transaction};
 
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Longest time for a statement, and for the commit. Of a machine that is gone without a word TCP says nothing for a quarter of an hour.
+const STATEMENT: Duration = Duration::from_secs(10);
+/// Longest time for what takes the longer the more the store holds: to read all of it, and to bring its tables to a new form.
+const EVERYTHING: Duration = Duration::from_secs(60);
 
 /// Each file of `migrations/`, in order. What was released never changes.
 const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "initial", include_str!("../migrations/0001_initial.sql"))];
@@ -36,8 +40,8 @@ pub enum DatabaseError {
     File { path: String, source: std::io::Error },
     #[error("cannot connect to the store's database")]
     Connect(#[source] sqlx::Error),
-    #[error("the store's database does not answer within {} s", CONNECT.as_secs())]
-    ConnectTimeout,
+    #[error("the store's database does not answer within {} s", .0.as_secs())]
+    Silent(Duration),
     #[error("cannot bring the store's tables to this version's form")]
     Migrate(#[source] MigrateError),
     #[error("the store's database refuses a statement")]
@@ -68,53 +72,62 @@ impl Database {
         let options: AnyConnectOptions = url.parse().map_err(|_| DatabaseError::Url)?;
         // A statement's text in the log helps nobody, and a batch is slow on purpose.
         let options = options.disable_statement_logging();
-        let connect = tokio::time::timeout(CONNECT, options.connect());
-        let mut connection =
-            connect.await.map_err(|_| DatabaseError::ConnectTimeout)?.map_err(DatabaseError::Connect)?;
-        if sqlite {
+        let connect = async { options.connect().await.map_err(DatabaseError::Connect) };
+        let mut connection = within(CONNECT, connect).await?;
+        let settings: &[&str] = if sqlite {
             // An answered edit must survive a power cut, too.
-            for pragma in
-                ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]
-            {
-                sqlx::query(pragma).execute(&mut connection).await?;
-            }
+            &["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]
+        } else {
+            // A connection that was given up must not keep the next one from writing: the server may not know that it is gone.
+            &["SET idle_in_transaction_session_timeout = '10s'"]
+        };
+        for setting in settings {
+            within(STATEMENT, sqlx::query(*setting).execute(&mut connection)).await?;
         }
         // `Migrator::run` makes a future that the compiler does not know to be `Send`; this is what it calls.
-        MIGRATOR.run_direct(None, &mut connection, false).await.map_err(DatabaseError::Migrate)?;
+        let migrate =
+            async { MIGRATOR.run_direct(None, &mut connection, false).await.map_err(DatabaseError::Migrate) };
+        within(EVERYTHING, migrate).await?;
         Ok(Self { connection })
     }
 
     pub(crate) async fn close(self) {
-        if let Err(error) = self.connection.close().await {
+        if let Err(error) = within(STATEMENT, self.connection.close()).await {
             tracing::debug!(error = %error, "closing the store's database");
         }
     }
 
     /// What tells this store from any other; its copies have the same.
     pub(crate) async fn identity(&mut self) -> Result<String, DatabaseError> {
-        sqlx::query("UPDATE meta SET store = $1 WHERE id = 1 AND store = ''")
-            .bind(uuid::Uuid::new_v4().to_string())
-            .execute(&mut self.connection)
-            .await?;
-        let (store,): (String,) =
-            sqlx::query_as("SELECT store FROM meta WHERE id = 1").fetch_one(&mut self.connection).await?;
+        let name = sqlx::query("UPDATE meta SET store = $1 WHERE id = 1 AND store = ''")
+            .bind(uuid::Uuid::new_v4().to_string());
+        within(STATEMENT, name.execute(&mut self.connection)).await?;
+        let read = sqlx::query_as("SELECT store FROM meta WHERE id = 1");
+        let (store,): (String,) = within(STATEMENT, read.fetch_one(&mut self.connection)).await?;
         Ok(store)
     }
 
     /// Writes without changing anything: whether there is room, and leave to write.
     pub(crate) async fn probe(&mut self) -> Result<(), DatabaseError> {
         let nothing = "UPDATE meta SET generation = generation WHERE id = 1";
-        sqlx::query(nothing).execute(&mut self.connection).await?;
+        within(STATEMENT, sqlx::query(nothing).execute(&mut self.connection)).await?;
         Ok(())
     }
 
     /// The number of transactions so far, whoever made them.
     pub(crate) async fn generation(&mut self) -> Result<u64, DatabaseError> {
-        let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM meta WHERE id = 1")
-            .fetch_one(&mut self.connection)
-            .await?;
+        let read = sqlx::query_as("SELECT generation FROM meta WHERE id = 1");
+        let (generation,): (i64,) = within(STATEMENT, read.fetch_one(&mut self.connection)).await?;
         positive("meta", generation)
     }
+}
+
+/// Waits for the database no longer than that. A connection that did not answer in time is of no more use.
+async fn within<T, E: Into<DatabaseError>>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, DatabaseError> {
+    tokio::time::timeout(limit, work).await.map_err(|_| DatabaseError::Silent(limit))?.map_err(Into::into)
 }
 
 /// SQL has no unsigned numbers; a generation never gets there.

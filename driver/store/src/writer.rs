@@ -188,7 +188,8 @@ impl Writer {
         Err(StoreError::Overtaken)
     }
 
-    /// After a commit that failed: did it happen? The audit knows who wrote a generation.
+    /// After a commit that failed: did it happen? The audit knows who wrote a generation; and since connecting writes, which the
+    /// transaction's lock would hold up, it is over by then, however late its commit may have come.
     async fn find_out(&mut self, generation: u64, error: DatabaseError) -> Result<(), StoreError> {
         let error = self.failed(error);
         if self.connect().await.is_err() {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row as _};
 
-use super::{Database, DatabaseError, positive};
+use super::{Database, DatabaseError, EVERYTHING, STATEMENT, positive, within};
 use crate::audit::AuditRow;
 use crate::convert::{RuleColumns, from_word, number, parse};
 use crate::model::{AddressSet, Entity, Group, GroupRule, Port, PortTarget, Project, ProviderRule, Row};
@@ -158,6 +158,10 @@ const TABLES: &[(&str, &str, Decode)] = &[
 impl Database {
     /// Everything.
     pub(crate) async fn load(&mut self) -> Result<State, DatabaseError> {
+        within(EVERYTHING, self.load_at_ease()).await
+    }
+
+    async fn load_at_ease(&mut self) -> Result<State, DatabaseError> {
         let mut transaction = self.connection.begin().await?;
         // SQLite reads one snapshot from the first statement on; PostgreSQL has to be told.
         if transaction.backend_name() == "PostgreSQL" {
@@ -172,28 +176,26 @@ impl Database {
 
     /// Whether this process wrote that generation.
     pub(crate) async fn wrote(&mut self, generation: u64, writer: &str) -> Result<bool, DatabaseError> {
-        let found = sqlx::query("SELECT seq FROM audit WHERE generation = $1 AND writer = $2 LIMIT 1")
+        let find = sqlx::query("SELECT seq FROM audit WHERE generation = $1 AND writer = $2 LIMIT 1")
             .bind(i64::try_from(generation).unwrap_or(i64::MAX))
-            .bind(writer.to_owned())
-            .fetch_optional(&mut self.connection)
-            .await?;
+            .bind(writer.to_owned());
+        let found = within(STATEMENT, find.fetch_optional(&mut self.connection)).await?;
         Ok(found.is_some())
     }
 
     /// The audit behind a generation, oldest first, at most `limit` lines.
     pub(crate) async fn audit(&mut self, after: u64, limit: u32) -> Result<Vec<AuditRow>, DatabaseError> {
-        let rows = sqlx::query("SELECT * FROM audit WHERE generation > $1 ORDER BY generation, seq LIMIT $2")
+        let read = sqlx::query("SELECT * FROM audit WHERE generation > $1 ORDER BY generation, seq LIMIT $2")
             .bind(i64::try_from(after).unwrap_or(i64::MAX))
-            .bind(i64::from(limit))
-            .fetch_all(&mut self.connection)
-            .await?;
+            .bind(i64::from(limit));
+        let rows = within(STATEMENT, read.fetch_all(&mut self.connection)).await?;
         rows.iter().map(|row| audit_row(&Reader { table: "audit", row })).collect()
     }
 
     /// Forgets the audit of before `at`, milliseconds since 1970.
     pub(crate) async fn forget_audit(&mut self, at: i64) -> Result<u64, DatabaseError> {
-        let done =
-            sqlx::query("DELETE FROM audit WHERE at < $1").bind(at).execute(&mut self.connection).await?;
+        let forget = sqlx::query("DELETE FROM audit WHERE at < $1").bind(at);
+        let done = within(EVERYTHING, forget.execute(&mut self.connection)).await?;
         Ok(done.rows_affected())
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sqlx::{AnyConnection, Connection};
 
 use super::rows::{AUDIT, PORT_GROUPS, Table, Value, table, values};
-use super::{Database, DatabaseError, signed};
+use super::{Database, DatabaseError, STATEMENT, signed, within};
 use crate::audit::{By, to_json};
 use crate::model::{Entity, Key, Kind, Row};
 use crate::state::Change;
@@ -52,9 +52,9 @@ pub(crate) enum CommitError {
     Unknown(DatabaseError),
 }
 
-impl From<sqlx::Error> for CommitError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Refused(error.into())
+impl From<DatabaseError> for CommitError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Refused(error)
     }
 }
 
@@ -67,13 +67,12 @@ impl Database {
         batch: &[Transaction],
     ) -> Result<(), CommitError> {
         let Some(last) = batch.last() else { return Ok(()) };
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = within(STATEMENT, self.connection.begin()).await?;
         // First of all, so that it takes the lock that another writer would need.
-        let claimed = sqlx::query("UPDATE meta SET generation = $1 WHERE id = 1 AND generation = $2")
+        let claim = sqlx::query("UPDATE meta SET generation = $1 WHERE id = 1 AND generation = $2")
             .bind(signed(last.generation))
-            .bind(signed(before))
-            .execute(&mut *transaction)
-            .await?;
+            .bind(signed(before));
+        let claimed = within(STATEMENT, claim.execute(&mut *transaction)).await?;
         if claimed.rows_affected() != 1 {
             return Err(CommitError::Overtaken);
         }
@@ -95,12 +94,12 @@ impl Database {
             &mut transaction,
         )
         .await?;
-        transaction.commit().await.map_err(|error| CommitError::Unknown(error.into()))
+        within(STATEMENT, transaction.commit()).await.map_err(CommitError::Unknown)
     }
 }
 
 /// Puts rows in, each in place of the one of the same id.
-async fn write(kind: Kind, rows: &[&Row], connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn write(kind: Kind, rows: &[&Row], connection: &mut AnyConnection) -> Result<(), DatabaseError> {
     insert(table(kind), &rows.iter().map(|row| values(row)).collect::<Vec<_>>(), connection).await?;
     if kind != Kind::Port {
         return Ok(());
@@ -116,7 +115,7 @@ async fn write(kind: Kind, rows: &[&Row], connection: &mut AnyConnection) -> Res
     insert(&PORT_GROUPS, &groups.collect::<Vec<_>>(), connection).await
 }
 
-async fn remove(kind: Kind, ids: &[&str], connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn remove(kind: Kind, ids: &[&str], connection: &mut AnyConnection) -> Result<(), DatabaseError> {
     if kind == Kind::Port {
         delete(&PORT_GROUPS, ids, connection).await?;
     }
@@ -127,7 +126,7 @@ async fn insert(
     table: &Table,
     rows: &[Vec<Value>],
     connection: &mut AnyConnection,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), DatabaseError> {
     let mut rows = rows;
     for chunk in CHUNKS {
         while rows.len() >= chunk {
@@ -140,13 +139,13 @@ async fn insert(
                     Value::Number(number) => query.bind(number),
                 };
             }
-            query.execute(&mut *connection).await?;
+            within(STATEMENT, query.execute(&mut *connection)).await?;
         }
     }
     Ok(())
 }
 
-async fn delete(table: &Table, ids: &[&str], connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn delete(table: &Table, ids: &[&str], connection: &mut AnyConnection) -> Result<(), DatabaseError> {
     let mut ids = ids;
     for chunk in CHUNKS {
         while ids.len() >= chunk {
@@ -156,7 +155,7 @@ async fn delete(table: &Table, ids: &[&str], connection: &mut AnyConnection) -> 
             for id in now {
                 query = query.bind((*id).to_owned());
             }
-            query.execute(&mut *connection).await?;
+            within(STATEMENT, query.execute(&mut *connection)).await?;
         }
     }
     Ok(())

@@ -6,4 +6,5 @@ mod edits;
 mod model;
 mod postgres;
 mod sequences;
+mod silence;
 mod support;

@@ -18,6 +18,20 @@ struct Server {
 static SERVER: OnceCell<Server> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
+/// The server's socket in its folder, as PostgreSQL names it.
+pub(crate) const SOCKET: &str = ".s.PGSQL.5432";
+
+/// The URL of a new, empty database by way of a socket in that folder, which is to lead to the server's own: the other answer.
+pub(crate) async fn database_through(folder: &Path) -> (String, PathBuf) {
+    let url = database().await;
+    let server = SERVER.get_or_init(start).await;
+    (url.replace(&encoded(&server.directory), &encoded(folder)), server.directory.join(SOCKET))
+}
+
+fn encoded(folder: &Path) -> String {
+    text(folder).replace('/', "%2F")
+}
+
 /// The URL of a new, empty database.
 pub(crate) async fn database() -> String {
     let server = SERVER.get_or_init(start).await;
@@ -33,8 +47,7 @@ pub(crate) async fn database() -> String {
 
 impl Server {
     fn url(&self, database: &str) -> String {
-        let socket = self.directory.to_str().expect("a plain path").replace('/', "%2F");
-        format!("postgres://postgres@{socket}/{database}")
+        format!("postgres://postgres@{}/{database}", encoded(&self.directory))
     }
 }
 
