@@ -113,6 +113,12 @@ impl Engine {
         let plan_of_now =
             async || timeout_at(end, self.plan_of_now()).await.map_err(|_| HookError::Deadline(limit))?;
         let mut plan = plan_of_now().await?;
+        if *self.duty.borrow() == Duty::Standby(Standby::Starting) {
+            // In a moment it writes, or says why not. If it does not, that is the answer.
+            let mut duty = self.duty.clone();
+            let _ = timeout_at(end, duty.wait_for(|it| *it != Duty::Standby(Standby::Starting))).await;
+            plan = plan_of_now().await?;
+        }
         if let Duty::Standby(reason) = &*self.duty.borrow() {
             return Err(HookError::Standby(reason.clone()));
         }

@@ -73,6 +73,8 @@ on_each! {
                 }
             }
             daemon.start()?;
+            // Whoever comes before it has begun to write is not sent away.
+            daemon.hook("host-init", "host1")?;
             daemon.settle()?;
             check(expectations(&lab)?);
             daemon.kill()?;
