@@ -24,6 +24,7 @@ mod idle;
 mod metrics;
 mod moving;
 mod notify;
+mod pauses;
 mod plan;
 mod ports;
 mod turns;

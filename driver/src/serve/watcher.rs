@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 use xenapi::{CallError, Client, Pool, Ref, Watch};
 
+use super::pauses::pauses;
 use crate::intake::inventory::Inventory;
 use crate::report::chain;
 
@@ -69,9 +69,7 @@ struct Work {
 
 impl Work {
     async fn run(mut self, mut asked: mpsc::Receiver<Question>) {
-        let pauses = ExponentialBuilder::default().with_min_delay(PAUSES.0).with_max_delay(PAUSES.1);
-        let pauses = pauses.with_jitter().without_max_times();
-        let mut pause = pauses.build();
+        let mut pause = pauses(PAUSES.0, PAUSES.1);
         let mut waiting: Vec<Question> = Vec::new();
         loop {
             let happened = if waiting.is_empty() {
@@ -90,7 +88,7 @@ impl Work {
                     if self.number == 0 || !changed.is_empty() {
                         self.publish();
                     }
-                    pause = pauses.build();
+                    pause = pauses(PAUSES.0, PAUSES.1);
                     self.trouble.send_if_modified(|trouble| trouble.take().is_some());
                     waiting.drain(..).for_each(|question| answer(question, Ok(self.number)));
                 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use xenapi::{Backend, Host, Ref};
@@ -12,6 +12,7 @@ use xenapi::{Backend, Host, Ref};
 use super::claim::is_own;
 use super::duty::Duty;
 use super::health::Health;
+use super::pauses::pauses;
 use super::turns::Turns;
 use crate::config::Reconcile;
 use crate::desired::HostDesired;
@@ -26,7 +27,7 @@ const PORT_COMES: Duration = Duration::from_secs(1);
 /// All looks together take no more than this part of the time: they go through the pool's master, which has others to serve.
 const SHARE_OF_LOOKS: u32 = 10;
 
-/// The pause after the first failure.
+/// The pause after the first failure is as long, or up to twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a host should hold, and what that was decided from.
@@ -191,7 +192,7 @@ impl Worker {
         let pause = if failed {
             let longest = self.timing.longest_pause;
             memory.stands = None;
-            let pauses = memory.pauses.get_or_insert_with(|| pauses(FIRST_PAUSE.min(longest), longest));
+            let pauses = memory.pauses.get_or_insert_with(|| pauses(FIRST_PAUSE, longest));
             pauses.next().unwrap_or(longest)
         } else {
             memory.stands = Some(task.clone());
@@ -275,12 +276,6 @@ impl Worker {
             self.timing.deadline.as_secs()
         )
     }
-}
-
-/// Ever longer pauses, apart by chance.
-fn pauses(shortest: Duration, longest: Duration) -> ExponentialBackoff {
-    let pauses = ExponentialBuilder::default().with_min_delay(shortest).with_max_delay(longest);
-    pauses.with_jitter().without_max_times().build()
 }
 
 #[cfg(test)]
