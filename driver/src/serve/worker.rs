@@ -30,6 +30,9 @@ const SHARE_OF_LOOKS: u32 = 10;
 /// The pause after the first failure is as long, or up to twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
+/// Why a host is not worked on though it should be.
+const LOST: &str = "another driver has taken this pool over";
+
 /// What a host should hold, and what that was decided from.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
@@ -147,6 +150,9 @@ impl Worker {
                 // None when the daemon stops.
                 let Some(_turn) = turns.take(memory.pauses.is_some()).await else { return };
                 // It may have taken a while.
+                if !self.duty.borrow().is_active() {
+                    continue;
+                }
                 let task = self.tasks.borrow_and_update().clone();
                 let kick = *self.kicks.borrow_and_update();
                 self.round(&task, kick, &mut memory).await;
@@ -167,7 +173,7 @@ impl Worker {
             tokio::select! {
                 changed = self.tasks.changed() => if changed.is_err() { return },
                 _ = self.kicks.changed() => {}
-                _ = self.duty.changed() => {}
+                changed = self.duty.changed() => if changed.is_err() { return },
                 () = sleep_until(memory.next), if on_duty => {}
             }
         }
@@ -185,8 +191,13 @@ impl Worker {
         let known = known.map(|(standing, stands)| (Arc::clone(&stands.wanted), standing));
         let is_looked_at = known.is_none();
         let begun = Instant::now();
-        let done = timeout(self.timing.deadline, self.attempt(task, known)).await;
-        let mut done = done.unwrap_or_else(|_| Err(self.silence()));
+        let (deadline, duty) = (self.timing.deadline, self.duty.clone());
+        let mut done = tokio::select! {
+            // XAPI's locking knows no numbers of writers: whoever has lost the pool must not come that far.
+            biased;
+            () = relieved(duty) => Err(LOST.to_owned()),
+            done = timeout(deadline, self.attempt(task, known)) => done.unwrap_or_else(|_| Err(self.silence())),
+        };
         memory.standing = done.as_mut().ok().and_then(|report| report.standing.take());
         let failed = done.as_ref().map_or(true, |report| report.status == crate::report::Status::Failed);
         let pause = if failed {
@@ -259,7 +270,7 @@ impl Worker {
         if doubts != self.dispelled {
             let pools = self.pool.client.pools().await.map_err(|error| chain(&error))?;
             if !pools.values().any(|pool| is_own(pool, &self.instance)) {
-                return Err("another driver has taken this pool over".to_owned());
+                return Err(LOST.to_owned());
             }
             self.dispelled = doubts;
         }
@@ -278,16 +289,13 @@ impl Worker {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looks_leave_the_pools_master_to_others() {
-        let timing = Timing::from(Reconcile::default());
-        let between = |hosts, took| timing.between_looks(hosts, Duration::from_millis(took));
-        assert_eq!(between(2, 50), timing.look_after);
-        assert_eq!(between(64, 50), Duration::from_secs(32));
-        assert_eq!(between(1, 3_000), Duration::from_secs(30));
+/// Waits until this driver is no longer the one to write.
+async fn relieved(mut duty: watch::Receiver<Duty>) {
+    if duty.wait_for(|duty| !duty.is_active()).await.is_err() {
+        // The daemon is stopping: what has begun is finished.
+        std::future::pending().await
     }
 }
+
+#[cfg(test)]
+mod tests;
