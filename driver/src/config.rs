@@ -76,7 +76,7 @@ pub struct Reconcile {
     /// Longest pause, in seconds, before a host that fails is tried again: whatever was broken, and for how long, the host is as
     /// it should be soon after it is whole again, though nobody says that it is.
     pub longest_pause: NonZeroU64,
-    /// So many hosts are worked on at a time.
+    /// So many hosts are worked on at a time; a host that takes longer than a second gives its turn to the next.
     pub hosts_at_a_time: u16,
 }
 

@@ -148,14 +148,14 @@ impl Worker {
             if on_duty && is_wanted {
                 let turns = Arc::clone(&self.turns);
                 // None when the daemon stops.
-                let Some(_turn) = turns.take(memory.pauses.is_some()).await else { return };
+                let Some(turn) = turns.take(memory.pauses.is_some()).await else { return };
                 // It may have taken a while.
                 if !self.duty.borrow().is_active() {
                     continue;
                 }
                 let task = self.tasks.borrow_and_update().clone();
                 let kick = *self.kicks.borrow_and_update();
-                self.round(&task, kick, &mut memory).await;
+                turn.carry_out(self.round(&task, kick, &mut memory)).await;
                 if self.tasks.has_changed().is_err() {
                     return;
                 }
