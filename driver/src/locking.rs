@@ -132,6 +132,19 @@ impl VifLocking {
         steps
     }
 
+    /// The same VIF as it was read later.
+    #[must_use]
+    pub(crate) fn with(&self, found: Vif) -> Self {
+        let Self { reference, name, wanted, found: _, default_is_disabled } = self;
+        Self {
+            reference: reference.clone(),
+            name: name.clone(),
+            wanted: wanted.clone(),
+            found,
+            default_is_disabled: *default_is_disabled,
+        }
+    }
+
     /// The steps in words, for a plan.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {

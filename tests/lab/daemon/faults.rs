@@ -10,6 +10,7 @@ use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use e2e::traffic::Traffic;
 use xapi_mock::faults::{Fault, HostState, PluginFault};
+use xenapi::LockingMode;
 
 use super::editor::{Editor, any_below, policy_of, some_time};
 use crate::on_bridge_and_ovs;
@@ -254,4 +255,23 @@ fn the_xtables_lock_is_held_for_a_moment() -> Result<()> {
 #[test]
 fn the_xtables_lock_is_held_for_long() -> Result<()> {
     the_xtables_lock_is_held("20", if cfg!(feature = "soak") { ROUNDS } else { 1 })
+}
+
+/// A guest ends while XAPI locks nothing, and after that nothing happens in the pool: its next start finds its VIF closed all the same.
+#[test]
+fn a_vif_that_could_not_be_locked() -> Result<()> {
+    let lab = pool(Backend::Nft).guarded("lan").start()?;
+    let daemon = lab.daemon("a")?.start_with(POLICY)?;
+    let method = Some("VIF.set_locking_mode".to_owned());
+    let code = "INTERNAL_ERROR".to_owned();
+    lab.mock()?.faults().inject(Fault::Refuse { method, code, params: Vec::new(), times: u32::MAX });
+    lab.hard_shutdown("web2")?;
+    daemon
+        .until("XAPI has refused it", |daemon| Ok(daemon.log().contains("still open for the next start")))?;
+    // By then the last event of the guest's end has come.
+    std::thread::sleep(Duration::from_secs(2));
+    ensure!(lab.vif("web2", 0)?.1.locking_mode == LockingMode::Locked);
+    lab.mock()?.faults().inject(Fault::Clear);
+    daemon
+        .until("the VIF is locked", |_| Ok(lab.vif("web2", 0)?.1.locking_mode == LockingMode::NetworkDefault))
 }
