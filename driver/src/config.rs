@@ -69,7 +69,7 @@ pub struct Store {
 #[serde(deny_unknown_fields, default)]
 pub struct Reconcile {
     /// Seconds, at least, between two looks at a host where nothing has changed: what another hand changed stays for so long. Where
-    /// looks take long, or hosts are many, it is longer: all looks together take a tenth of the time.
+    /// looks take long, or hosts are many, it is up to a minute: all looks together are to take a tenth of the time.
     pub look_after: NonZeroU64,
     /// A host has to be done within so many seconds.
     pub deadline: NonZeroU64,

@@ -21,6 +21,7 @@ mod health;
 mod hook;
 mod hosts;
 mod idle;
+mod looks;
 mod metrics;
 mod moving;
 mod notify;

@@ -12,20 +12,15 @@ use xenapi::{Backend, Host, Ref};
 use super::claim::is_own;
 use super::duty::Duty;
 use super::health::Health;
+use super::looks::Looks;
 use super::pauses::pauses;
 use super::turns::Turns;
 use crate::config::Reconcile;
 use crate::desired::HostDesired;
 use crate::dom0::{self, Dom0};
 use crate::reconcile::{Mode, Rounds, Standing, reconcile};
-use crate::report::{HostReport, chain};
+use crate::report::{HostReport, Status, chain};
 use crate::run::Pool;
-
-/// Where a guest is about to arrive on a switch, its port is looked for this often: it is plugged before the guest runs there.
-const PORT_COMES: Duration = Duration::from_secs(1);
-
-/// All looks together take no more than this part of the time: they go through the pool's master, which has others to serve.
-const SHARE_OF_LOOKS: u32 = 10;
 
 /// The pause after the first failure is as long, or up to twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -85,14 +80,6 @@ impl From<Reconcile> for Timing {
     }
 }
 
-impl Timing {
-    /// The pause between two looks at a host, of so many, where one takes so long.
-    fn between_looks(&self, hosts: usize, took: Duration) -> Duration {
-        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
-        self.look_after.max(took.saturating_mul(SHARE_OF_LOOKS).saturating_mul(hosts))
-    }
-}
-
 /// A host's worker.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -128,6 +115,8 @@ struct Memory {
     standing: Option<Standing>,
     /// Pauses before the next attempts, while it fails.
     pauses: Option<ExponentialBackoff>,
+    /// What it takes to see that nothing has to be done.
+    looks: Looks,
     /// The next round, whatever happens.
     next: Instant,
 }
@@ -135,7 +124,8 @@ struct Memory {
 impl Worker {
     /// Works until the host is no longer one of the pool's.
     pub(super) async fn run(mut self) {
-        let mut memory = Memory { stands: None, standing: None, pauses: None, next: Instant::now() };
+        let looks = Looks::default();
+        let mut memory = Memory { stands: None, standing: None, pauses: None, looks, next: Instant::now() };
         loop {
             let task = self.tasks.borrow_and_update().clone();
             let kick = *self.kicks.borrow_and_update();
@@ -199,7 +189,11 @@ impl Worker {
             done = timeout(deadline, self.attempt(task, known)) => done.unwrap_or_else(|_| Err(self.silence())),
         };
         memory.standing = done.as_mut().ok().and_then(|report| report.standing.take());
-        let failed = done.as_ref().map_or(true, |report| report.status == crate::report::Status::Failed);
+        let status = done.as_ref().map_or(Status::Failed, |report| report.status);
+        let failed = status == Status::Failed;
+        if is_looked_at && status == Status::Unchanged {
+            memory.looks.note(begun.elapsed());
+        }
         let pause = if failed {
             let longest = self.timing.longest_pause;
             memory.stands = None;
@@ -209,8 +203,8 @@ impl Worker {
             memory.stands = Some(task.clone());
             memory.pauses = None;
             match task.awaits_a_port() {
-                true => PORT_COMES.min(self.timing.look_after),
-                false => self.timing.between_looks(task.hosts, begun.elapsed()),
+                true => memory.looks.for_a_port(self.timing.look_after),
+                false => memory.looks.apart(self.timing.look_after, task.hosts),
             }
         };
         self.health.send_modify(|health| {

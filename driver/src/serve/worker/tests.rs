@@ -90,12 +90,3 @@ async fn who_loses_the_pool_goes_no_further() {
     let health = timeout(PATIENCE, health.wait_for(|health| health.attempts > 0)).await.unwrap().unwrap();
     assert_eq!(health.failing.as_ref().map(|failing| failing.reason.as_str()), Some(LOST));
 }
-
-#[test]
-fn looks_leave_the_pools_master_to_others() {
-    let timing = Timing::from(Reconcile::default());
-    let between = |hosts, took| timing.between_looks(hosts, Duration::from_millis(took));
-    assert_eq!(between(2, 50), timing.look_after);
-    assert_eq!(between(64, 50), Duration::from_secs(32));
-    assert_eq!(between(1, 3_000), Duration::from_secs(30));
-}
