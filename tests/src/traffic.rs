@@ -14,8 +14,9 @@ use crate::lab::{Lab, NetworkBackend, OUTSIDE, ipv4, ipv6, mac};
 use crate::station::{Family, Namespace, Station};
 use crate::tap::Tap;
 
-/// Long enough for a connection that lives to show it: TCP asks again by itself, ever more rarely.
-const ALIVE: Duration = Duration::from_secs(5);
+/// Long enough for a connection that lives to show it: TCP asks again by itself, ever more rarely, at last as long after
+/// something was mended as it was broken.
+const ALIVE: Duration = Duration::from_secs(30);
 
 /// Something that goes on in a thread until it is told to end.
 struct Going<T> {
