@@ -30,9 +30,6 @@ use guard::{closing, guarded};
 /// Longest time for a request's head to arrive, and for a TLS handshake.
 const HEAD: Duration = Duration::from_secs(15);
 
-/// Longest time that requests are given to end when the server stops.
-const DRAIN: Duration = Duration::from_secs(30);
-
 /// What one server takes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -99,7 +96,8 @@ impl Server {
         self.tcp.as_ref().map(tcp::Bound::address)
     }
 
-    /// Serves until `stop`, then lets requests end that are under way.
+    /// Serves until `stop`, then lets requests end that are under way, as long as that takes: how long they may is for the caller
+    /// to say, who knows what they wait for.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send) {
         let Self { router, limits, unix, tcp } = self;
         let (end, ending) = watch::channel(false);
@@ -128,10 +126,8 @@ impl Server {
         end.send_replace(true);
         // Each connection holds a place until its request is answered.
         let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
-        if tokio::time::timeout(DRAIN, connections.acquire_many(all)).await.is_err() {
-            let open = limits.connections - connections.available_permits();
-            tracing::warn!(open, "requests did not end in time");
-        }
+        // They are never closed.
+        drop(connections.acquire_many(all).await);
     }
 }
 
