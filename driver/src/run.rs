@@ -63,6 +63,7 @@ impl Scope {
     /// # Errors
     /// [`RunError`] if the pool does not have the VM or the host, or has several, or the VM does not run.
     pub(crate) fn own_hosts(&self, inventory: &Inventory) -> Result<BTreeSet<Ref<Host>>, RunError> {
+        self.is_clear(inventory)?;
         match self {
             Self::Everything | Self::Vm { leaving: true, .. } => Ok(BTreeSet::new()),
             Self::Host(name) => {
@@ -92,6 +93,20 @@ impl Scope {
                     running.filter_map(|(_, guest)| guest.resident_on.non_null().cloned()).collect();
                 if hosts.is_empty() { Err(RunError::NotRunning(vm.clone())) } else { Ok(hosts) }
             }
+        }
+    }
+
+    /// That it is about no more than one VM. Which of several was meant is not guessed: the one that was might not be enforced,
+    /// and the other one's VIFs would be locked while somebody starts it.
+    ///
+    /// # Errors
+    /// [`RunError::AmbiguousVm`]
+    pub(crate) fn is_clear(&self, inventory: &Inventory) -> Result<(), RunError> {
+        match self {
+            Self::Vm { vm, .. } | Self::Migration { vm, .. } if inventory.guests(vm).nth(1).is_some() => {
+                Err(RunError::AmbiguousVm(vm.clone()))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -149,6 +164,8 @@ pub enum RunError {
     AmbiguousHost(String),
     #[error("the pool has no VM of the name or uuid {0:?}")]
     UnknownVm(String),
+    #[error("several VMs have the name {0:?}: give the uuid")]
+    AmbiguousVm(String),
     #[error("VM {0:?} has no running domain: start or resume it paused, call this hook, then unpause it")]
     NotRunning(String),
 }

@@ -5,7 +5,7 @@ use xenapi::{Bond, DefaultLockingMode, HostMetrics, NetworkSriov, Pif, PowerStat
 
 use super::*;
 use crate::locking::Locking;
-use crate::run::Scope;
+use crate::run::{RunError, Scope};
 
 fn uuid<C>(n: usize) -> Uuid<C> {
     format!("00000000-0000-0000-0000-{n:012}").parse().unwrap()
@@ -214,6 +214,34 @@ fn a_host_without_a_known_back_end_fails_only_hooks_about_it() {
     for scope in [Scope::Host("h2".to_owned()), vm("db", false), vm("db", true), migration("db", "h2")] {
         assert!(!concerned(&scope), "{scope:?}");
     }
+}
+
+/// Hooks acted on all of them, whichever was meant.
+#[test]
+fn a_name_that_several_vms_have_is_refused() {
+    let mut inventory = pool();
+    guest(&mut inventory, "c", "web", "h2", 8);
+    let uuid = inventory.vms[&reference("c")].uuid.to_string();
+    let scopes = |vm: &str| {
+        let vm = vm.to_owned();
+        let to = Some("h1".to_owned());
+        [
+            Scope::Vm { vm: vm.clone(), leaving: false },
+            Scope::Vm { vm: vm.clone(), leaving: true },
+            Scope::Migration { vm: vm.clone(), to },
+            Scope::Migration { vm, to: None },
+        ]
+    };
+    for scope in scopes("web") {
+        let refused = scope.own_hosts(&inventory);
+        assert!(matches!(&refused, Err(RunError::AmbiguousVm(vm)) if vm == "web"), "{scope:?}: {refused:?}");
+    }
+    for scope in scopes(&uuid).iter().chain(&scopes("db")) {
+        scope.own_hosts(&inventory).unwrap();
+    }
+    // A snapshot has the same name and is no guest.
+    inventory.vms.get_mut(&reference("c")).unwrap().is_a_snapshot = true;
+    scopes("web")[0].own_hosts(&inventory).unwrap();
 }
 
 #[test]

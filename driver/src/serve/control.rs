@@ -185,6 +185,7 @@ impl From<HookError> for ControlError {
             HookError::Plan(reason) => Self::NoPlan(reason),
             HookError::Stopping => Self::ShuttingDown,
             HookError::Subject(RunError::UnknownVm(vm)) => Self::UnknownVm(vm),
+            HookError::Subject(RunError::AmbiguousVm(vm)) => Self::AmbiguousVm(vm),
             HookError::Subject(RunError::NotRunning(vm)) => Self::NotRunning(vm),
             HookError::Subject(RunError::UnknownHost(host)) => Self::UnknownHost(host),
             HookError::Subject(RunError::AmbiguousHost(host)) => Self::AmbiguousHost(host),

@@ -183,6 +183,7 @@ impl Engine {
     fn announce(&self, scope: &Scope, migration: &Migration, plan: &Plan) -> Result<(), HookError> {
         let Scope::Vm { vm, .. } = scope else { return Ok(()) };
         let inventory = &plan.seen.inventory;
+        scope.is_clear(inventory)?;
         let to = match migration {
             Migration::To(destination) => {
                 // Who does not run does not migrate.
