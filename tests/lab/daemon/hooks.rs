@@ -89,6 +89,14 @@ on_bridge_and_ovs! {
         }
         ensure!(daemon.call(daemon.api().misfits())?.len() == 1);
         daemon.set_policy(POLICY)?;
+        // Which of two is meant is not guessed.
+        let idle = lab.vm("idle")?.0;
+        lab.xapi("VM.set_name_label", vec![(&idle).into(), "web1".into()])?;
+        for event in ["create", "terminate"] {
+            let problem = problem(daemon.hook(event, "web1"))?;
+            ensure!(problem.code == Code::AmbiguousVm, "{event}: {problem:?}");
+        }
+        lab.xapi("VM.set_name_label", vec![(&idle).into(), "idle".into()])?;
         // It may well be gone by now.
         ensure!(daemon.hook("terminate", "nobody")?.outcome == Outcome::Enforced);
         lab.mock()?.faults().inject(Fault::Host { host: "host1".to_owned(), state: HostState::Unreachable });
