@@ -11,6 +11,7 @@
 
 mod announced;
 mod audit;
+mod bell;
 mod claim;
 mod control;
 mod duty;
@@ -45,6 +46,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::announced::Announced;
+use self::bell::Told;
 use self::claim::{Claim, Claiming};
 use self::duty::{Duty, Standby};
 use self::hosts::Hosts;
@@ -212,11 +214,14 @@ fn assemble(
         duties: tell_duty,
         stopping: stopping.clone(),
     };
+    let told =
+        Told { duty: duty.clone(), xapi: xapi.clone(), trouble: trouble.clone(), plans: hosts.plans() };
     let parts: Vec<Part> = vec![
         ("watching the pool", Box::pin(watching)),
         ("planning", Box::pin(plan::plan(store.clone(), seen, announced.clone(), tell_plan, tell_trouble))),
         (CLAIM, Box::pin(claim::claim(claiming, own))),
         ("locking idle VIFs", Box::pin(idle::lock(client, plans.clone(), duty.clone()))),
+        ("telling who watches", Box::pin(hosts.bell().ring_for(told))),
         ("giving hosts their tasks", Box::pin(async move { workers.carry_out(given).await })),
     ];
     let (store, stopping) = (store.clone(), stopping.clone());

@@ -55,8 +55,8 @@ pub trait Control: Send + Sync + 'static {
     /// Whether the daemon can do its work (XAPI was read, the store can be written); otherwise why not, one reason each.
     async fn ready(&self) -> Result<(), Vec<String>>;
 
-    /// A number that rises whenever the answer of [`Control::hosts`], [`Control::misfits`] or
-    /// [`Control::port_states`] changes.
+    /// A number that rises whenever the answer of [`Control::hosts`], [`Control::misfits`] or [`Control::port_states`] changes by
+    /// anything but the store's generation, and may rise without that.
     fn subscribe(&self) -> watch::Receiver<u64>;
 }
 

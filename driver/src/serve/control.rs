@@ -101,7 +101,7 @@ impl api::Control for Engine {
     }
 
     fn subscribe(&self) -> watch::Receiver<u64> {
-        self.hosts.subscribe()
+        self.hosts.bell().subscribe()
     }
 }
 

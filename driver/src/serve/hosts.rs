@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use xenapi::{Host, Ref};
 
+use super::bell::Bell;
 use super::duty::Duty;
 use super::health::Health;
 use super::plan::Plan;
@@ -23,7 +24,7 @@ pub(super) struct Hosts {
     timing: Timing,
     /// This driver, as it calls itself.
     instance: Arc<str>,
-    bell: watch::Sender<u64>,
+    bell: Bell,
     /// The newest plan that all workers have their share of.
     handed_out: watch::Sender<Option<Arc<Plan>>>,
     workers: Mutex<BTreeMap<Ref<Host>, Handle>>,
@@ -88,7 +89,7 @@ impl Hosts {
             turns: Arc::new(Turns::new(at_a_time)),
             timing,
             instance: instance.into(),
-            bell: watch::Sender::default(),
+            bell: Bell::default(),
             handed_out: watch::Sender::default(),
             workers: Mutex::default(),
         }
@@ -160,9 +161,9 @@ impl Hosts {
         Handle { tasks, kicks, health, abort }
     }
 
-    /// A number that rises with whatever changes in what is known of a host.
-    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.bell.subscribe()
+    /// Rung with whatever changes in what is known of a host.
+    pub(super) fn bell(&self) -> Bell {
+        self.bell.clone()
     }
 
     /// Plans, as soon as the workers have their shares.

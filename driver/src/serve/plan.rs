@@ -95,7 +95,7 @@ pub(super) async fn plan(
             Ok(Desired { hosts, idle, bindings, problems }) => {
                 number += 1;
                 let hosts = hosts.into_iter().map(|(host, wanted)| (host, Arc::new(wanted))).collect();
-                trouble.send_replace(None);
+                trouble.send_if_modified(|trouble| trouble.take().is_some());
                 let plan =
                     Plan { number, generation, announced: awaited, seen, hosts, idle, bindings, problems };
                 plans.send_replace(Some(Arc::new(plan)));

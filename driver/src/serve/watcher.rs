@@ -124,7 +124,7 @@ impl Work {
             if trouble.is_none() {
                 tracing::warn!(reason, "XAPI cannot be asked; what stands on the hosts stands");
             }
-            trouble.replace(reason.clone()).is_none()
+            trouble.replace(reason.clone()).is_none_or(|before| before != reason)
         });
         reason
     }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use xenapi::{Backend, Host, Ref};
 
+use super::bell::Bell;
 use super::claim::is_own;
 use super::duty::Duty;
 use super::health::Health;
@@ -95,8 +96,8 @@ pub(super) struct Worker {
     pub duty: watch::Receiver<Duty>,
     /// What others see of it.
     pub health: watch::Sender<Health>,
-    /// Rises with whatever changes in the health of any host.
-    pub bell: watch::Sender<u64>,
+    /// Rung with whatever changes in the health of any host.
+    pub bell: Bell,
     /// Shared with the other workers.
     pub turns: Arc<Turns>,
     /// How long things take.
@@ -152,12 +153,14 @@ impl Worker {
                 continue;
             }
             if on_duty && !is_new {
-                self.health.send_if_modified(|health| {
+                let changed = self.health.send_if_modified(|health| {
                     let before = health.enforced;
                     health.stands_as_well(&task);
                     health.enforced != before
                 });
-                self.ring();
+                if changed {
+                    self.bell.ring();
+                }
                 memory.stands = Some(task);
             }
             tokio::select! {
@@ -215,7 +218,7 @@ impl Worker {
             health.try_again(pause);
             health.answered = health.answered.max(kick);
         });
-        self.ring();
+        self.bell.ring();
         // Edits do not put the next look off.
         if is_looked_at || failed {
             memory.next = Instant::now() + pause;
@@ -269,10 +272,6 @@ impl Worker {
             self.dispelled = doubts;
         }
         Ok(())
-    }
-
-    fn ring(&self) {
-        self.bell.send_modify(|rings| *rings += 1);
     }
 
     fn silence(&self) -> String {

@@ -1,10 +1,11 @@
 //! What is told of hosts and ports is so: enforced, closed, idle, unbound, failing, put right; and what a person reads of it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use api::control::{HostStatus, MisfitKind, PortState, PortStatus};
-use api::wire::Port;
+use api::wire::{Port, WatchAnswer};
 use e2e::lab::{Backend, Daemon, Guest, Lab};
 use e2e::station::Family;
 use xapi_mock::faults::{Fault, HostState};
@@ -141,6 +142,39 @@ on_bridge_and_ovs! {
         daemon.hook("host-init", "host2")?;
         ensure!(states(&daemon)?["far"].enforced_generation == Some(newer));
     }
+}
+
+/// Who looks whenever the watch answers sees it: no watch may end with its time while it is so.
+fn is_heard(daemon: &Daemon<'_>, mut last: WatchAnswer, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(120) {
+        let next = daemon.call(daemon.api().watch(Some(&last)))?;
+        if is_so()? {
+            ensure!((next.engine, next.generation) != (last.engine, last.generation), "nobody was told");
+            return Ok(());
+        }
+        last = next;
+    }
+    bail!("it never was so")
+}
+
+/// What becomes of ports and hosts while this driver does not write, or because it no longer does: no host's worker tells.
+#[test]
+fn who_watches_misses_nothing() -> Result<()> {
+    let lab = start(Backend::Nft)?;
+    let daemon = lab.daemon("a")?.look_after(600).start()?;
+    daemon.set_policy(&policy())?;
+    until_status(&daemon, "far", PortStatus::Standby)?;
+    let last = daemon.call(daemon.api().watch(None))?;
+    lab.hard_shutdown("far")?;
+    is_heard(&daemon, last, || Ok(states(&daemon)?["far"].status == PortStatus::Idle))?;
+    daemon.adopt()?;
+    until_status(&daemon, "good", PortStatus::Enforced)?;
+    let last = daemon.call(daemon.api().watch(None))?;
+    let other = lab.daemon("b")?.start()?;
+    other.store_policy(&policy())?;
+    other.adopt()?;
+    is_heard(&daemon, last, || Ok(daemon.host("host1")?.status == HostStatus::Standby))
 }
 
 /// Numbers and names that differ from night to night.
