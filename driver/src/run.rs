@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigError};
 use crate::desired::{Announced, Binding, Desired, HostDesired, Problem, Subject, expecting};
 use crate::dom0::{self, Dom0};
 use crate::intake::inventory::Inventory;
-use crate::intake::own;
+use crate::intake::own::{self, CardsError};
 use crate::intake::policy_file::{PolicyError, PolicyFile};
 use crate::locking::VifLocking;
 use crate::reconcile::{Mode, Rounds, reconcile};
@@ -156,6 +156,8 @@ pub enum RunError {
     Policy(#[from] PolicyError),
     #[error("policy {path}")]
     Resolve { path: PathBuf, source: ruleset::resolve::ResolveError },
+    #[error("finding the driver's own VM")]
+    Cards(#[from] CardsError),
     #[error("reading the pool's state from XAPI")]
     Xapi(#[from] CallError),
     #[error("the pool has no host of the name or uuid {0:?}")]
@@ -215,6 +217,7 @@ pub async fn run(
     progress: impl Fn(usize, usize),
 ) -> Result<Report, RunError> {
     let file = PolicyFile::load(policy)?;
+    let macs = own::macs()?;
     let pool = Arc::new(pool);
     let mut reports: BTreeMap<Ref<Host>, HostReport> = BTreeMap::new();
     let (mut problems, mut concerned) = (Vec::new(), false);
@@ -231,7 +234,7 @@ pub async fn run(
             read => read?,
         };
         let Desired { hosts, idle, bindings, problems: found } =
-            expecting(&file, &inventory, &own::macs(), &scope.announced(&inventory)?)
+            expecting(&file, &inventory, &macs, &scope.announced(&inventory)?)
                 .map_err(|source| RunError::Resolve { path: policy.to_owned(), source })?;
         if is_first {
             own = scope.own_hosts(&inventory)?;

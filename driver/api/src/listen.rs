@@ -33,7 +33,7 @@ const HEAD: Duration = Duration::from_secs(15);
 /// What one server takes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Open connections; further ones wait in the kernel.
+    /// Open connections over the socket, and as many over TCP; further ones wait in the kernel.
     pub connections: usize,
     /// Requests at a time; further ones are refused as [`crate::Code::Busy`].
     pub requests: usize,
@@ -101,18 +101,23 @@ impl Server {
     pub async fn serve(self, stop: impl Future<Output = ()> + Send) {
         let Self { router, limits, unix, tcp } = self;
         let (end, ending) = watch::channel(false);
-        let connections = Arc::new(Semaphore::new(limits.connections));
-        let shared = Shared { router, connections: connections.clone(), ending };
+        // Each its own places: whoever comes over TCP need not know the token to hold one.
+        let shared = || Shared {
+            router: router.clone(),
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            ending: ending.clone(),
+        };
+        let (by_unix, by_tcp) = (shared(), shared());
         {
             let unix = async {
                 match &unix {
-                    Some(unix) => unix.accept_all(&shared).await,
+                    Some(unix) => unix.accept_all(&by_unix).await,
                     None => std::future::pending().await,
                 }
             };
             let tcp = async {
                 match &tcp {
-                    Some(tcp) => tcp.accept_all(&shared).await,
+                    Some(tcp) => tcp.accept_all(&by_tcp).await,
                     None => std::future::pending().await,
                 }
             };
@@ -126,12 +131,13 @@ impl Server {
         end.send_replace(true);
         // Each connection holds a place until its request is answered.
         let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+        let (unix, tcp) = (&by_unix.connections, &by_tcp.connections);
         // They are never closed.
-        drop(connections.acquire_many(all).await);
+        drop(tokio::join!(unix.acquire_many(all), tcp.acquire_many(all)));
     }
 }
 
-/// What every connection needs.
+/// What every connection of a listener needs.
 #[derive(Clone)]
 struct Shared {
     router: Router,

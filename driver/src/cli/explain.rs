@@ -37,7 +37,8 @@ async fn by_file(config: &Path, path: &Path, question: &Question) -> Result<Expl
     let pool = Pool::open(config)?;
     let file = PolicyFile::load(path)?;
     let inventory = Inventory::read(&pool.client).await.map_err(RunError::from)?;
-    let desired = desired(&file, &inventory, &own::macs())
+    let macs = own::macs().map_err(RunError::from)?;
+    let desired = desired(&file, &inventory, &macs)
         .map_err(|source| RunError::Resolve { path: path.to_owned(), source })?;
     let wanted: Wanted = desired.hosts.into_iter().map(|(host, wanted)| (host, Arc::new(wanted))).collect();
     let answer = explain(&pool, &wanted, &inventory, question).await;

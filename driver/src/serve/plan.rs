@@ -13,12 +13,16 @@ use super::announced::Announced;
 use super::moving::Moving;
 use super::watcher::Seen;
 use crate::desired::{self, Binding, Desired, HostDesired, Problem};
-use crate::intake::own;
+use crate::intake::own::{self, LastGood};
 use crate::intake::policy_file::PolicyFile;
 use crate::locking::VifLocking;
+use crate::report::chain;
 
 /// Edits that come closer together than this become one plan.
 const TOGETHER: Duration = Duration::from_millis(50);
+
+/// Where the driver's own cards could never be read, it is tried again after this.
+const CARDS: Duration = Duration::from_secs(1);
 
 /// What all hosts should hold.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ pub(super) async fn plan(
     let mut announcements = announced.subscribe();
     let mut number = 0;
     let mut moving = Moving::default();
-    let mut known: Option<Known> = None;
+    let (mut known, mut cards): (Option<Known>, _) = (None, LastGood::default());
     if pool.wait_for(|seen| seen.number > 0).await.is_err() {
         return;
     }
@@ -86,9 +90,10 @@ pub(super) async fn plan(
         });
         let announced = announcements.borrow_and_update().clone();
         let newest = *generations.borrow_and_update();
-        let (awaited, end) = (announced.number, announced.end().into_iter().chain(moving.end()).min());
+        let awaited = announced.number;
         let current = known.take().filter(|known| known.generation == newest);
-        let (policy, made) = make(store.clone(), current, Arc::clone(&seen), announced.destinations()).await;
+        let made = make(store.clone(), current, &mut cards, Arc::clone(&seen), announced.destinations());
+        let (policy, made) = made.await;
         let generation = policy.generation;
         known = Some(policy);
         match made {
@@ -106,6 +111,8 @@ pub(super) async fn plan(
                 trouble.send_replace(Some(Trouble { seen, generation, announced: awaited, reason }));
             }
         }
+        let again = (!cards.are_known()).then(|| Instant::now() + CARDS);
+        let end = [announced.end(), moving.end(), again].into_iter().flatten().min();
         tokio::select! {
             changed = generations.changed() => if changed.is_err() { return },
             changed = pool.changed() => if changed.is_err() { return },
@@ -132,13 +139,21 @@ impl From<Snapshot> for Known {
 async fn make(
     store: Store,
     known: Option<Known>,
+    cards: &mut LastGood,
     seen: Arc<Seen>,
     announced: desired::Announced,
 ) -> (Known, Result<Desired, String>) {
+    let mut own = std::mem::take(cards);
     let made = tokio::task::spawn_blocking(move || {
         let known = known.unwrap_or_else(|| store.snapshot().into());
-        let made = desired::expecting(&known.policy, &seen.inventory, &own::macs(), &announced);
-        (known, made.map_err(|error| crate::report::chain(&error)))
+        let made = match own.or(own::macs()) {
+            Ok(macs) => desired::expecting(&known.policy, &seen.inventory, macs, &announced)
+                .map_err(|error| chain(&error)),
+            Err(error) => Err(chain(&error)),
+        };
+        (known, own, made)
     });
-    made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    let (known, own, made) = made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    *cards = own;
+    (known, made)
 }

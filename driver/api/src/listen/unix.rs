@@ -3,12 +3,17 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
 use super::{ListenError, Shared, accept_failed};
 use crate::caller::Caller;
 use crate::problem::{Code, Problem};
+
+/// So many connections of users who may not use the API, who hear why; further ones are closed without a word.
+const STRANGERS: usize = 16;
 
 /// A unix socket to listen on.
 #[derive(Clone, Debug)]
@@ -57,11 +62,19 @@ impl UnixListen {
 
 impl Bound {
     pub(super) async fn accept_all(&self, shared: &Shared) {
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
         loop {
             let Some(place) = shared.place().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let (shared, caller) = (shared.clone(), self.caller(&stream));
+                    let place = match &caller {
+                        Ok(_) => place,
+                        Err(_) => match strangers.clone().try_acquire_owned() {
+                            Ok(place) => place,
+                            Err(_) => continue,
+                        },
+                    };
                     tokio::spawn(async move {
                         shared.connection(stream, caller).await;
                         drop(place);

@@ -64,6 +64,31 @@ async fn over_tcp_the_token_is_needed() {
     assert!(client("right").status().await.is_ok());
 }
 
+/// Without a token, strangers took the places of those who come over the socket.
+#[tokio::test]
+async fn connections_over_tcp_take_no_place_of_the_sockets() {
+    use std::io::{ErrorKind, Read as _};
+    let listen = TcpListen {
+        address: ([127, 0, 0, 1], 0).into(),
+        tls: tls().server,
+        token: SecretString::from("right".to_owned()),
+    };
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let daemon = Daemon::start_with(limits, Some(listen)).await;
+    let mut strangers = Vec::new();
+    for _ in 0..4 {
+        strangers.push(tokio::net::TcpStream::connect(daemon.tcp.unwrap()).await.unwrap());
+    }
+    for _ in 0..4 {
+        assert_eq!(raw(&daemon.socket, &request("GET", "/v1/status", "")).await.0, 200);
+    }
+    // Nobody had to wait for them to be sent away.
+    for stranger in strangers {
+        let read = stranger.into_std().unwrap().read(&mut [0]);
+        assert!(read.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{read:?}");
+    }
+}
+
 #[tokio::test]
 async fn too_many_requests_are_refused_and_slow_ones_ended() {
     let limits = Limits { requests: 1, time: Duration::from_secs(1), ..Limits::default() };
