@@ -97,10 +97,11 @@ impl ReconcileError {
         matches!(self, Self::Write { source, .. } if source.is_refusal())
     }
 
-    /// Whether the host has no plugin.
-    fn is_no_plugin(&self) -> bool {
-        let (Self::Read { source, .. } | Self::ReadSwitch(source)) = self else { return false };
-        matches!(source, Dom0Error::Call(CallError::Api(error)) if matches!(error.kind(), Kind::MissingPlugin { .. }))
+    /// What XAPI answered instead of having the host read.
+    fn unread(&self) -> Option<Kind<'_>> {
+        let (Self::Read { source, .. } | Self::ReadSwitch(source)) = self else { return None };
+        let Dom0Error::Call(CallError::Api(error)) = source else { return None };
+        Some(error.kind())
     }
 }
 
@@ -123,6 +124,7 @@ pub async fn reconcile(
         quarantined: Vec::new(),
         bytes_written: 0,
         overtaken: false,
+        offline: false,
         standing: None,
         error: None,
     };
@@ -140,7 +142,7 @@ pub async fn reconcile(
             };
         }
         // A host without the plugin that has nothing to enforce is none of ours.
-        Err(error) if desired.is_empty() && error.is_no_plugin() => {
+        Err(error) if desired.is_empty() && matches!(error.unread(), Some(Kind::MissingPlugin { .. })) => {
             report.status = Status::LeftAlone;
         }
         Err(error) => {
@@ -148,6 +150,7 @@ pub async fn reconcile(
             report.status = Status::Failed;
             report.overtaken =
                 error.is_overtaken() || matches!(mode, Mode::Amend { .. }) && error.is_refusal();
+            report.offline = matches!(error.unread(), Some(Kind::HostOffline));
             report.error = Some(chain(&error));
         }
     }

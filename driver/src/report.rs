@@ -52,6 +52,9 @@ pub struct HostReport {
     /// It failed because what stands there is not what was read, as when another writer came in between: worth another try.
     #[serde(skip)]
     pub overtaken: bool,
+    /// It failed because XAPI holds it for offline.
+    #[serde(skip)]
+    pub offline: bool,
     /// How it stands there, if that is just what was compiled.
     #[serde(skip)]
     pub standing: Option<Standing>,
@@ -203,6 +206,7 @@ impl HostReport {
             quarantined,
             bytes_written,
             overtaken: _,
+            offline: _,
             standing: _,
             error,
         } = self;

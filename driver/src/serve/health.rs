@@ -51,6 +51,8 @@ pub(super) struct Enforced {
 pub(super) struct Failing {
     /// What to do about it, for the person who must act.
     pub reason: String,
+    /// XAPI holds the host for offline.
+    pub offline: bool,
     /// How often in a row.
     pub times: u32,
     /// Since when.
@@ -90,7 +92,7 @@ impl Health {
         self.writes += u64::from(has_written);
         self.complaints = report.complaints;
         if report.status == Status::Failed {
-            self.fail(report.error.unwrap_or_default(), now);
+            self.fail(report.error.unwrap_or_default(), report.offline, now);
             return;
         }
         self.failing = None;
@@ -111,12 +113,12 @@ impl Health {
     pub(super) fn note_silence(&mut self, reason: String, plan: u64) {
         self.attempts += 1;
         self.attempted = self.attempted.max(plan);
-        self.fail(reason, SystemTime::now());
+        self.fail(reason, false, SystemTime::now());
     }
 
-    fn fail(&mut self, reason: String, now: SystemTime) {
+    fn fail(&mut self, reason: String, offline: bool, now: SystemTime) {
         let (times, since) = self.failing.as_ref().map_or((0, now), |failing| (failing.times, failing.since));
-        self.failing = Some(Failing { reason, times: times + 1, since, next: now });
+        self.failing = Some(Failing { reason, offline, times: times + 1, since, next: now });
     }
 
     /// When it is tried again, if it fails.

@@ -7,14 +7,13 @@ use std::time::Duration;
 use ruleset::ids::VifUuid;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
-use xenapi::{Host, Ref};
 
 use super::Engine;
 use super::duty::{Duty, Standby};
 use super::health::Health;
 use super::hosts::Handle;
 use super::plan::{Plan, Trouble};
-use crate::desired::Problem;
+use crate::desired::{HostDesired, Problem};
 use crate::run::{RunError, Scope};
 
 /// Hosts that merely have rules about the VM are waited for so long, if the hook's own are done by then: one that is dead
@@ -134,21 +133,26 @@ impl Engine {
         let mut workers = self.hosts.all();
         let about = ports_about(scope, &plan);
         // Of a VM that is gone nothing may be known any more.
-        let left = match (scope, migration) {
+        let leaves = match (scope, migration) {
             (Scope::Vm { leaving: true, .. }, _) => Some(None),
             (_, Some(Migration::Over)) => Some(about.as_ref()),
             _ => None,
         };
-        if let Some(about) = left {
-            let left = workers.iter().filter(|(host, it)| is_left(host, it, &plan, about));
-            own.extend(left.map(|(host, _)| host.clone()));
+        let mut left = BTreeSet::new();
+        if let Some(about) = leaves {
+            let hosts = workers.iter().filter(|(host, worker)| {
+                let wanted = plan.hosts.get(*host).map(Arc::as_ref);
+                may_be_left(worker.health().standing.as_deref(), wanted, about)
+            });
+            left.extend(hosts.map(|(host, _)| host.clone()).filter(|host| !own.contains(host)));
         }
         let mut waiting = JoinSet::new();
         let mut hosts = Vec::new();
-        for reference in &own {
+        for reference in own.iter().chain(&left) {
             match workers.remove(reference) {
                 Some(worker) => {
-                    waiting.spawn(own_host(worker, plan.number, about.clone(), end));
+                    let is_left = left.contains(reference);
+                    waiting.spawn(own_host(worker, plan.number, about.clone(), is_left, end));
                 }
                 None => {
                     let name =
@@ -242,19 +246,33 @@ fn ports_about(scope: &Scope, plan: &Plan) -> Option<BTreeSet<VifUuid>> {
     Some(bindings.map(|binding| binding.vif.clone()).collect())
 }
 
-/// Whether something stands on the host that the plan no longer has there, of these VIFs or of any.
-fn is_left(host: &Ref<Host>, worker: &Handle, plan: &Plan, about: Option<&BTreeSet<VifUuid>>) -> bool {
-    let vifs = |wanted: &crate::desired::HostDesired| -> BTreeSet<VifUuid> {
-        let vifs = wanted.policy.ports().map(|port| port.vif.clone());
+/// Whether something may stand on a host that it should hold no longer, of these VIFs or of any.
+fn may_be_left(
+    standing: Option<&HostDesired>,
+    wanted: Option<&HostDesired>,
+    about: Option<&BTreeSet<VifUuid>>,
+) -> bool {
+    // What stands where nothing was enforced yet since the daemon began, nobody knows.
+    let Some(standing) = standing else { return true };
+    let vifs = |host: &HostDesired| -> BTreeSet<VifUuid> {
+        let vifs = host.policy.ports().map(|port| port.vif.clone());
         vifs.filter(|vif| about.is_none_or(|about| about.contains(vif))).collect()
     };
-    let stay = plan.hosts.get(host).map_or_else(BTreeSet::new, |wanted| vifs(wanted));
-    worker.health().standing.is_some_and(|standing| !vifs(&standing).is_subset(&stay))
+    !vifs(standing).is_subset(&wanted.map(vifs).unwrap_or_default())
 }
 
-/// Waits for a host the hook is about. It is read, whatever is thought to stand there.
-async fn own_host(worker: Handle, plan: u64, about: Option<BTreeSet<VifUuid>>, end: Instant) -> HostOutcome {
+/// Waits for a host the hook is about. It is read, whatever is thought to stand there. One that the VM has left does not count
+/// while XAPI holds it for offline: nobody runs there, and what is left goes when it is back, which may take days.
+async fn own_host(
+    worker: Handle,
+    plan: u64,
+    about: Option<BTreeSet<VifUuid>>,
+    is_left: bool,
+    end: Instant,
+) -> HostOutcome {
     let health: Option<Health> = timeout_at(end, worker.acted_on(plan, worker.kick())).await.ok();
+    let is_offline =
+        health.iter().filter_map(|health| health.failing.as_ref()).any(|failing| failing.offline);
     let state = state_of(health, plan);
     let closed = || {
         let health = worker.health();
@@ -267,7 +285,7 @@ async fn own_host(worker: Handle, plan: u64, about: Option<BTreeSet<VifUuid>>, e
         reasons if reasons.is_empty() => Ok(()),
         reasons => Err(Why::Closed(reasons)),
     });
-    HostOutcome { name: worker.task().name, own: true, state }
+    HostOutcome { name: worker.task().name, own: !(is_left && is_offline), state }
 }
 
 /// Waits for another; not if it fails already.
@@ -282,5 +300,54 @@ fn state_of(health: Option<Health>, plan: u64) -> Result<(), Why> {
         Some(health) if health.stands(plan) => Ok(()),
         Some(_) => Err(Why::Gone),
         None => Err(Why::Late),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ruleset::model::{Port, PortSecurity};
+    use ruleset::resolve::{Attachment, HostPolicy};
+    use xenapi::Backend;
+
+    use super::*;
+
+    fn vif(n: u8) -> VifUuid {
+        format!("00000000-0000-0000-0000-00000000000{n}").parse().unwrap()
+    }
+
+    fn host(vifs: &[u8]) -> HostDesired {
+        let attachments = vifs.iter().map(|n| Attachment {
+            port: Port {
+                vif: vif(*n),
+                mac: "00:16:3e:00:00:01".parse().unwrap(),
+                addresses: Vec::new(),
+                pairs: Vec::new(),
+                groups: Vec::new(),
+                security: PortSecurity::Off,
+            },
+            domid: 1,
+            device: 0,
+            bridge: "xenbr0".parse().unwrap(),
+        });
+        HostDesired {
+            backend: Backend::Bridge,
+            policy: HostPolicy { attachments: attachments.collect(), ..HostPolicy::default() },
+            locking: Vec::new(),
+            locked: BTreeMap::new(),
+        }
+    }
+
+    /// A hook said that nothing was left of a VM, while a daemon that had just begun had not read the VM's host yet.
+    #[test]
+    fn of_a_host_that_was_not_read_yet_something_may_be_left() {
+        let (both, one, about) = (host(&[1, 2]), host(&[1]), BTreeSet::from([vif(1)]));
+        assert!(may_be_left(None, Some(&one), None));
+        assert!(may_be_left(None, Some(&one), Some(&about)));
+        assert!(may_be_left(Some(&both), Some(&one), None));
+        assert!(may_be_left(Some(&both), None, Some(&about)));
+        assert!(!may_be_left(Some(&both), Some(&one), Some(&about)));
+        assert!(!may_be_left(Some(&one), Some(&both), None));
     }
 }

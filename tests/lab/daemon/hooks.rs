@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use api::control::Outcome;
 use api::wire::{EditInput, EditsInput};
 use api::{ClientError, Code, Problem};
-use e2e::lab::{Guest, Lab};
+use e2e::lab::{Daemon, Guest, Lab};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use e2e::station::Family;
@@ -68,6 +68,37 @@ on_bridge_and_ovs! {
         lab.mock()?.faults().inject(Fault::Clear);
         daemon.settle()?;
         check(expectations(&lab)?);
+    }
+
+    /// A daemon that has just begun does not know what stands on a host that keeps silent: it does not say that nothing is left.
+    fn a_host_that_was_not_read_yet(backend) {
+        let lab = pool(backend).start()?;
+        let mut daemon = lab.daemon("a")?.call_timeout(60).deadline(60).start_with(POLICY)?;
+        daemon.kill()?;
+        let fault = Fault::Plugin { host: Some("host2".to_owned()), action: PluginFault::Hang, times: 1000 };
+        lab.mock()?.faults().inject(fault);
+        daemon.start()?;
+        let is_on_duty = |daemon: &Daemon<'_>| {
+            Ok(daemon.host("host1").is_ok_and(|host| host.enforced_generation.is_some()))
+        };
+        daemon.until("it is on duty", is_on_duty)?;
+        lab.hard_shutdown("web2")?;
+        // Longer than hosts are waited for that merely have rules about the VM.
+        let problem = problem(daemon.hook_within("terminate", "web2", 8))?;
+        ensure!(problem.code == Code::Deadline, "{problem:?}");
+        lab.mock()?.faults().inject(Fault::Clear);
+        ensure!(daemon.hook("terminate", "web2")?.outcome == Outcome::Enforced);
+        daemon.settle()?;
+        // Once XAPI says that it is offline nobody waits for it, though it may be so for days.
+        daemon.kill()?;
+        lab.mock()?.faults().inject(Fault::Host { host: "host2".to_owned(), state: HostState::Offline });
+        daemon.start()?;
+        daemon.until("it is on duty", is_on_duty)?;
+        let report = daemon.hook("terminate", "web2")?;
+        let host2 = report.hosts.iter().find(|host| host.host == "host2").context("no host2")?;
+        ensure!(report.outcome == Outcome::Enforced && !host2.enforced, "{report:?}");
+        lab.mock()?.faults().inject(Fault::Clear);
+        daemon.settle()?;
     }
 
     /// What XAPI does not have is said by name; nothing is waited for.
