@@ -50,7 +50,7 @@ async fn start(turns: &Arc<Turns>) -> Fixture {
         kicks,
         duty: duty.subscribe(),
         health: tell,
-        bell: watch::Sender::default(),
+        bell: Bell::default(),
         turns: Arc::clone(turns),
         timing: Timing::from(Reconcile::default()),
         instance: "me".into(),
