@@ -72,8 +72,6 @@ pub enum ReconcileError {
     VerifyFlows { bridge: Interface, difference: String },
     #[error("the flows were written, but meanwhile the switch's ports changed")]
     PortsChanged,
-    #[error("the switch has no port for {}, which XAPI says is plugged: see ovs-vsctl show there", .0.join(", "))]
-    NoPort(Vec<String>),
     #[error("the rules stand, but {vif} could not be locked")]
     Locking { vif: String, source: CallError },
 }
@@ -86,8 +84,7 @@ impl ReconcileError {
                 source.is_overtaken()
             }
             Self::ReadFlows { source, .. } | Self::WriteFlows { source, .. } => source.is_overtaken(),
-            // A VIF whose locking somebody sets at this moment has no port, either.
-            Self::Verify { .. } | Self::VerifyFlows { .. } | Self::PortsChanged | Self::NoPort(_) => true,
+            Self::Verify { .. } | Self::VerifyFlows { .. } | Self::PortsChanged => true,
             Self::Compile(_) | Self::CompileFlows { .. } | Self::Locking { .. } => false,
         }
     }

@@ -45,11 +45,12 @@ pub struct HostReport {
     pub locking: Vec<String>,
     /// What is wrong there and not ours to change.
     pub complaints: Vec<String>,
-    /// Ports that were closed because dom0 refuses their rules.
+    /// Ports that are closed: dom0 refuses their rules, or the switch does not have them.
     pub quarantined: Vec<Quarantined>,
     /// Bytes of rules written.
     pub bytes_written: usize,
-    /// It failed because what stands there is not what was read, as when another writer came in between: worth another try.
+    /// What stands there is not what was read, as when another writer came in between, or a port is not there (yet): worth another
+    /// try.
     #[serde(skip)]
     pub overtaken: bool,
     /// It failed because XAPI holds it for offline.
@@ -73,8 +74,11 @@ pub struct Quarantined {
     /// The family whose rules dom0 refuses; of flows, there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<Family>,
-    /// What dom0 says.
+    /// Why, and what to do about it.
     pub reason: String,
+    /// The switch has no port for it. That may come without a word.
+    #[serde(skip)]
+    pub portless: bool,
 }
 
 /// A change, and where.
@@ -176,21 +180,54 @@ impl HostReport {
         self
     }
 
-    /// Tells of ports that were closed.
+    /// Tells of ports that were closed because dom0 refuses their rules.
     pub(crate) fn quarantine(
         &mut self,
         policy: &HostPolicy,
         ports: &BTreeSet<VifUuid>,
         family: Option<Family>,
+        refusal: &str,
+    ) {
+        let of_family = family.map(|family| format!("{family} ")).unwrap_or_default();
+        let reason = format!("dom0 refuses its {of_family}rules, change those of its groups: {refusal}");
+        self.close(policy, ports, family, false, &reason);
+    }
+
+    /// Tells of ports that the switch does not have: one whose locking somebody sets at this moment will come.
+    pub(crate) fn portless(&mut self, policy: &HostPolicy, ports: &BTreeSet<VifUuid>) {
+        let reason =
+            "the switch has no port for it, though XAPI says that it is plugged: see ovs-vsctl show there";
+        self.close(policy, ports, None, true, reason);
+        self.overtaken = true;
+    }
+
+    /// The VIFs that the switch has no port for, by the names they would have there.
+    pub(crate) fn missing(closed: &[Quarantined]) -> BTreeSet<(&str, &str)> {
+        let portless = closed.iter().filter(|port| port.portless);
+        portless.map(|port| (port.vif.as_str(), port.interface.as_str())).collect()
+    }
+
+    fn close(
+        &mut self,
+        policy: &HostPolicy,
+        ports: &BTreeSet<VifUuid>,
+        family: Option<Family>,
+        portless: bool,
         reason: &str,
     ) {
         let here = policy.attachments.iter().map(|a| (&a.port.vif, a.interfaces()[0].clone()));
         let arriving =
             policy.expected.iter().map(|e| (&e.port.vif, "a VIF that is about to arrive".to_owned()));
         for (vif, interface) in here.chain(arriving).filter(|(vif, _)| ports.contains(vif)) {
-            tracing::warn!(host = self.host, interface, reason, "port closed: dom0 refuses its rules");
+            tracing::warn!(host = self.host, interface, reason, "port closed");
             let vif = vif.to_string();
-            self.quarantined.push(Quarantined { vif, interface, family, reason: reason.to_owned() });
+            self.quarantined.push(Quarantined {
+                vif,
+                interface,
+                family,
+                reason: reason.to_owned(),
+                portless,
+            });
         }
     }
 
@@ -226,9 +263,8 @@ impl HostReport {
         for change in locking {
             writeln!(f, "  {change}")?;
         }
-        for Quarantined { vif, interface, family, reason } in quarantined {
-            let family = family.map(|family| format!("{family} ")).unwrap_or_default();
-            writeln!(f, "  CLOSED: {interface} (VIF {vif}): dom0 refuses its {family}rules: {reason}")?;
+        for Quarantined { vif, interface, family: _, reason, portless: _ } in quarantined {
+            writeln!(f, "  CLOSED: {interface} (VIF {vif}): {reason}")?;
         }
         for complaint in complaints {
             writeln!(f, "  warning: {complaint}")?;

@@ -31,18 +31,17 @@ pub(super) async fn carry_out(
     if portless.is_empty() {
         return Ok(());
     }
-    let names = desired.policy.attachments.iter().filter(|a| portless.contains(&a.port.vif));
-    let names = names.map(|a| format!("{} on {}", a.interfaces()[0], a.bridge)).collect();
     match mode {
-        Mode::Apply { .. } | Mode::Amend { .. } => Err(ReconcileError::NoPort(names)),
+        Mode::Apply { .. } | Mode::Amend { .. } => report.portless(&desired.policy, &portless),
         Mode::Plan => {
             let off_the_bridge = "no port on the switch yet; it is set when the VIF is put on its bridge";
-            report
-                .complaints
-                .extend(names.into_iter().map(|name: String| format!("{name}: {off_the_bridge}")));
-            Ok(())
+            let portless = desired.policy.attachments.iter().filter(|a| portless.contains(&a.port.vif));
+            let complaints =
+                portless.map(|a| format!("{} on {}: {off_the_bridge}", a.interfaces()[0], a.bridge));
+            report.complaints.extend(complaints);
         }
     }
+    Ok(())
 }
 
 /// Every bridge is attempted whatever becomes of the others; the first failure is told. Answers the ports that the switch

@@ -23,7 +23,7 @@ pub(super) struct Health {
     pub failing: Option<Failing>,
     /// When something in our chains or flows was last found changed by another hand. It has been put right.
     pub drift: Option<SystemTime>,
-    /// Ports that are closed because dom0 refuses their rules.
+    /// Ports that are closed: dom0 refuses their rules, or the switch does not have them.
     pub quarantined: Vec<Quarantined>,
     /// What is wrong there and not ours to change.
     pub complaints: Vec<String>,
@@ -96,9 +96,10 @@ impl Health {
             return;
         }
         self.failing = None;
+        let same_ports = HostReport::missing(&self.quarantined) == HostReport::missing(&report.quarantined);
         self.quarantined = report.quarantined;
-        // What a closed port lacks differs at every look, and is not written.
-        if settled && has_written {
+        // What a closed port lacks differs at every look, and is not written. A port that comes or goes is nobody's interference.
+        if settled && same_ports && has_written {
             for change in &report.changes {
                 tracing::warn!(host = report.host, %change, "changed back: another hand was at our rules");
             }
@@ -125,6 +126,70 @@ impl Health {
     pub(super) fn try_again(&mut self, pause: Duration) {
         if let Some(failing) = &mut self.failing {
             failing.next = SystemTime::now() + pause;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruleset::resolve::HostPolicy;
+    use xenapi::Backend;
+
+    use super::*;
+
+    fn report(missing: &[&str], bytes_written: usize) -> HostReport {
+        let closed = |interface: &&str| Quarantined {
+            vif: format!("of-{interface}"),
+            interface: (*interface).to_owned(),
+            family: None,
+            reason: "no port".to_owned(),
+            portless: true,
+        };
+        HostReport {
+            host: "host1".to_owned(),
+            uuid: String::new(),
+            status: if bytes_written > 0 { Status::Changed } else { Status::Unchanged },
+            ports: 1,
+            changes: Vec::new(),
+            locking: Vec::new(),
+            complaints: Vec::new(),
+            quarantined: missing.iter().map(closed).collect(),
+            bytes_written,
+            overtaken: !missing.is_empty(),
+            offline: false,
+            standing: None,
+            error: None,
+        }
+    }
+
+    /// A VIF without a port on the switch failed its host for everybody.
+    #[test]
+    fn a_port_that_the_switch_lacks_fails_nobody_else_and_is_nobodys_interference() {
+        let policy = HostPolicy::default();
+        let wanted =
+            HostDesired { backend: Backend::OpenVSwitch, policy, locking: Vec::new(), locked: [].into() };
+        let task = Task {
+            plan: 1,
+            generation: 1,
+            name: "host1".to_owned(),
+            uuid: String::new(),
+            incarnation: String::new(),
+            hosts: 1,
+            wanted: Arc::new(wanted),
+        };
+        let mut health = Health::default();
+        for (missing, bytes_written, drifts) in [
+            (&[][..], 9, 0),
+            // It goes, stays away, another hand is at our flows meanwhile, it comes back.
+            (&["vif1.0"], 9, 0),
+            (&["vif1.0"], 0, 0),
+            (&["vif1.0"], 9, 1),
+            (&[], 9, 1),
+            (&[], 9, 2),
+        ] {
+            health.note(report(missing, bytes_written), &task, health.enforced.is_some());
+            assert!(health.stands(1) && health.failing.is_none());
+            assert_eq!((health.quarantined.len(), health.drifts), (missing.len(), drifts), "{missing:?}");
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct HostOutcome {
 pub(super) enum Why {
     #[error("{0}")]
     Failed(String),
-    #[error("a port is closed: dom0 refuses its rules: {0}")]
+    #[error("a port is closed: {0}")]
     Closed(String),
     #[error("not yet; it goes on without you")]
     Late,

@@ -88,7 +88,11 @@ fn of_the_hosts(engine: &Engine, registry: &mut Registry) {
         failing,
     );
     registry.register("host_ports", "Guests' ports on the host", ports);
-    registry.register("host_ports_closed", "Ports that are closed because dom0 refuses their rules", closed);
+    registry.register(
+        "host_ports_closed",
+        "Ports that are closed: dom0 refuses their rules, or the switch does not have them",
+        closed,
+    );
     registry.register("host_reconciles", "Reads and comparisons of the host", reconciles);
     registry.register("host_writes", "Reconciles that wrote", writes);
     registry.register("host_drifts", "Times another hand's changes were repaired", drifts);

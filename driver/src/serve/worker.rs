@@ -116,6 +116,8 @@ struct Memory {
     standing: Option<Standing>,
     /// Pauses before the next attempts, while it fails.
     pauses: Option<ExponentialBackoff>,
+    /// Pauses before the next looks, while the switch lacks a port.
+    portless: Option<ExponentialBackoff>,
     /// What it takes to see that nothing has to be done.
     looks: Looks,
     /// The next round, whatever happens.
@@ -126,7 +128,14 @@ impl Worker {
     /// Works until the host is no longer one of the pool's.
     pub(super) async fn run(mut self) {
         let looks = Looks::default();
-        let mut memory = Memory { stands: None, standing: None, pauses: None, looks, next: Instant::now() };
+        let mut memory = Memory {
+            stands: None,
+            standing: None,
+            pauses: None,
+            portless: None,
+            looks,
+            next: Instant::now(),
+        };
         loop {
             let task = self.tasks.borrow_and_update().clone();
             let kick = *self.kicks.borrow_and_update();
@@ -194,7 +203,11 @@ impl Worker {
         memory.standing = done.as_mut().ok().and_then(|report| report.standing.take());
         let status = done.as_ref().map_or(Status::Failed, |report| report.status);
         let failed = status == Status::Failed;
-        if is_looked_at && status == Status::Unchanged {
+        let lacks_a_port =
+            done.as_ref().is_ok_and(|report| report.quarantined.iter().any(|port| port.portless));
+        // What is looked for several times tells nothing of one look.
+        let overtaken = done.as_ref().is_ok_and(|report| report.overtaken);
+        if is_looked_at && status == Status::Unchanged && !overtaken {
             memory.looks.note(begun.elapsed());
         }
         let pause = if failed {
@@ -205,10 +218,15 @@ impl Worker {
         } else {
             memory.stands = Some(task.clone());
             memory.pauses = None;
-            match task.awaits_a_port() {
-                true => memory.looks.for_a_port(self.timing.look_after),
-                false => memory.looks.apart(self.timing.look_after, task.hosts),
-            }
+            let Timing { look_after, longest_pause, .. } = self.timing;
+            let apart = match task.awaits_a_port() {
+                true => memory.looks.for_a_port(look_after),
+                false => memory.looks.apart(look_after, task.hosts),
+            };
+            // It may come at any moment, and where the network is not guarded nothing filters it then.
+            let soon = || memory.portless.take().unwrap_or_else(|| pauses(FIRST_PAUSE, longest_pause));
+            memory.portless = lacks_a_port.then(soon);
+            memory.portless.as_mut().and_then(Iterator::next).map_or(apart, |soon| soon.min(apart))
         };
         self.health.send_modify(|health| {
             match done {
@@ -252,7 +270,14 @@ impl Worker {
                 None => Mode::Apply { generation },
             };
             let report = reconcile(&dom0, name, wanted, mode, generation / 1_000_000_000).await;
-            let report = report.after(earlier.take());
+            let mut report = report.after(earlier.take());
+            let missing = HostReport::missing(&report.quarantined);
+            // A port that was waited for before is not waited for at every look.
+            if report.status != Status::Failed
+                && missing.is_subset(&HostReport::missing(&self.health.borrow().quarantined))
+            {
+                report.overtaken = false;
+            }
             if !report.overtaken || !self.duty.borrow().is_active() || !rounds.again().await {
                 return Ok(report);
             }

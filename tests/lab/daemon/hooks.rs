@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use api::control::Outcome;
+use api::control::{HostStatus, Outcome};
 use api::wire::{EditInput, EditsInput};
 use api::{ClientError, Code, Problem};
-use e2e::lab::{Daemon, Guest, Lab};
+use e2e::lab::{Backend, Daemon, Guest, Lab};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use e2e::station::Family;
@@ -258,4 +258,51 @@ on_each! {
         }
         editor.end(&daemon)?;
     }
+}
+
+/// One VIF without a port on the switch was the whole host's failure, and that of every hook about it.
+#[test]
+fn a_port_that_the_switch_lacks() -> Result<()> {
+    let lab = Lab::builder(Backend::OpenVSwitch)
+        .host_count(1)
+        .guest(Guest::new("good", "host1", 11))
+        .guest(Guest::new("bad", "host1", 12))
+        .start()?;
+    let daemon = lab.daemon("a")?.look_after(1).start()?;
+    daemon.set_policy(&quarantine::POLICY.replace("sctp", "udp"))?;
+    daemon.adopt()?;
+    daemon.settle()?;
+    // Of a kind that the switch cannot make.
+    lab.ovs_vsctl("host1", &["--no-wait", "set", "Interface", "vif2.0", "type=gre"])?;
+    lab.ovs_vsctl("host1", &["--timeout=5", "wait-until", "Interface", "vif2.0", "ofport=-1"])?;
+    daemon.until("it is seen", |daemon| Ok(daemon.host("host1")?.quarantined.len() == 1))?;
+    ensure!(daemon.hook("create", "good")?.outcome == Outcome::Enforced);
+    let problem = problem(daemon.hook("create", "bad"))?;
+    ensure!(
+        problem.code == Code::NotEnforced && problem.detail.contains("has no port for it"),
+        "{problem:?}"
+    );
+    let edited = daemon.set_policy(&quarantine::POLICY.replace("sctp", "udp").replacen(
+        "ports = 80",
+        "ports = 22",
+        1,
+    ))?;
+    daemon.until("the neighbour has the edit", |daemon| {
+        Ok(daemon.host("host1")?.enforced_generation.is_some_and(|stands| stands >= edited))
+    })?;
+    let host1 = daemon.host("host1")?;
+    ensure!(host1.status == HostStatus::InSync && host1.quarantined[0].interface == "vif2.0", "{host1:?}");
+    let (good, outside) = (lab.guest("good")?, lab.outside());
+    check([outside.tcp(&good, 22, Family::V4).passes(), outside.tcp(&good, 80, Family::V4).blocked()]);
+
+    lab.ovs_vsctl("host1", &["--no-wait", "set", "Interface", "vif2.0", "type=\"\""])?;
+    lab.ovs_vsctl("host1", &["--timeout=5", "wait-until", "Interface", "vif2.0", "ofport>0"])?;
+    daemon.until("it is seen", |daemon| Ok(daemon.host("host1")?.quarantined.is_empty()))?;
+    daemon.settle()?;
+    ensure!(daemon.hook("create", "bad")?.outcome == Outcome::Enforced);
+    let bad = lab.guest("bad")?;
+    check([outside.tcp(&bad, 80, Family::V4).passes(), outside.tcp(&bad, 22, Family::V4).blocked()]);
+    // Ports that come and go are nobody's interference.
+    ensure!(daemon.number("host_drifts_total")? == 0, "{:?}", daemon.host("host1")?);
+    Ok(())
 }

@@ -21,7 +21,7 @@ pub struct HostState {
     pub wanted_generation: u64,
     /// Guests' ports that are enforced there.
     pub ports: u64,
-    /// Ports that were closed because dom0 refuses their rules.
+    /// Ports that are closed: dom0 refuses their rules, or the switch does not have them.
     pub quarantined: Vec<Quarantine>,
     /// What is wrong there and not the driver's to change.
     pub complaints: Vec<String>,

@@ -19,7 +19,7 @@ pub struct PortState {
     pub enforced_generation: Option<u64>,
     /// When somebody else was last found to have changed its host's rules, RFC 3339.
     pub last_drift: Option<String>,
-    /// Why dom0 refuses its rules; then it is closed.
+    /// Why it is closed, if it is.
     pub quarantine: Option<String>,
     /// What failed last on its host, why it is bound to no VIF, or why nothing is written.
     pub last_error: Option<String>,
@@ -37,7 +37,7 @@ pub enum PortStatus {
     Idle,
     /// No VIF fits it; `last_error` says what is missing.
     Unbound,
-    /// dom0 refuses its rules: it is closed.
+    /// It is closed: dom0 refuses its rules, or the switch does not have it.
     Quarantined,
     /// Its host fails; `last_error` says how. What stood there stands.
     Failing,

@@ -71,7 +71,7 @@ fn what_is_the_matter_comes_first() {
     failing.quarantined = vec![Quarantine {
         vif: "v1".to_owned(),
         interface: "vif5.0".to_owned(),
-        reason: "no such match".to_owned(),
+        reason: "dom0 refuses its rules".to_owned(),
     }];
     failing.complaints = vec!["FORWARD 3: not put there by Drawbridge".to_owned()];
     let mut unsupported = host("xen3", HostStatus::Unsupported, None);
@@ -90,7 +90,7 @@ fn what_is_the_matter_comes_first() {
         text,
         "PROBLEM: XAPI cannot be asked: timed out\n\
          also: failing: 1 host (xen2): dom0 does not answer. What stood there stands, and it is tried again by itself\n\
-         also: 1 port closed, since dom0 refuses the rules: vif5.0 on xen2 (no such match). Change the rules of its groups\n\
+         also: 1 port closed: vif5.0 on xen2: dom0 refuses its rules\n\
          also: not enforced: 1 host (xen3): it does not say its network_backend\n\
          also: 1 port not enforced: p9 (VM gone device 0: no such VM). Correct it (`drawbridge port edit`) or delete it\n\
          also: 1 guarded network not enforced: tenants (no such network). Correct it (`drawbridge network create`) or delete it\n\
@@ -106,7 +106,7 @@ fn what_is_the_matter_comes_first() {
          \x20 xen3: it does not say its network_backend\n\
          \n\
          IN TROUBLE               HOST  STATUS   WHY\n\
-         vif5.0 (VIF v1)          xen2  closed   no such match\n\
+         vif5.0 (VIF v1)          xen2  closed   dom0 refuses its rules\n\
          port p9                        unbound  VM gone device 0: no such VM\n\
          guarded network tenants        unknown  no such network\n"
     );

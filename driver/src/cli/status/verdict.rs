@@ -142,7 +142,7 @@ fn closed(hosts: &[HostState]) -> Option<String> {
     let (host, port) = ports.first()?;
     let and_others = if ports.len() > 1 { ", and others below" } else { "" };
     Some(format!(
-        "{} closed, since dom0 refuses the rules: {} on {} ({}){and_others}. Change the rules of its groups",
+        "{} closed: {} on {}: {}{and_others}",
         count(ports.len(), "port"),
         port.interface,
         host.name,
