@@ -27,8 +27,13 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
-    Migrator::with_migrations(migrations.collect())
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    migrator.set_locking(false);
+    migrator
 });
+
+/// The lock in PostgreSQL of who makes or changes the tables: a number that nobody else in this database has.
+const MIGRATES: &str = "SELECT pg_advisory_xact_lock(6855327034)";
 
 /// Why the database cannot be used. No message holds the URL, which may hold a password.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,8 @@ pub enum DatabaseError {
     Silent(Duration),
     #[error("cannot bring the store's tables to this version's form")]
     Migrate(#[source] MigrateError),
+    #[error("the store's tables were brought to another form since the daemon was started: start it anew")]
+    OtherForm,
     #[error("the store's database refuses a statement")]
     Statement(#[from] sqlx::Error),
     #[error("{table} {id} in the store makes no sense: {message}; restore a backup or mend it by hand")]
@@ -59,6 +66,22 @@ pub(crate) struct Database {
 impl Database {
     /// Connects, and brings the tables to this version's form.
     pub(crate) async fn open(url: &str) -> Result<Self, DatabaseError> {
+        let mut database = Self::connect(url).await?;
+        within(EVERYTHING, migrate(&mut database.connection)).await?;
+        Ok(database)
+    }
+
+    /// Connects anew, able to write; says the generation as well. Tables are made and changed only at start: those that are not there
+    /// any more are no new store.
+    pub(crate) async fn reopen(url: &str) -> Result<(Self, u64), DatabaseError> {
+        let mut database = Self::connect(url).await?;
+        database.check_form().await?;
+        database.probe().await?;
+        let generation = database.generation().await?;
+        Ok((database, generation))
+    }
+
+    async fn connect(url: &str) -> Result<Self, DatabaseError> {
         install_default_drivers();
         let sqlite = url.starts_with("sqlite:");
         let url = if sqlite {
@@ -84,10 +107,6 @@ impl Database {
         for setting in settings {
             within(STATEMENT, sqlx::query(*setting).execute(&mut connection)).await?;
         }
-        // `Migrator::run` makes a future that the compiler does not know to be `Send`; this is what it calls.
-        let migrate =
-            async { MIGRATOR.run_direct(None, &mut connection, false).await.map_err(DatabaseError::Migrate) };
-        within(EVERYTHING, migrate).await?;
         Ok(Self { connection })
     }
 
@@ -107,8 +126,15 @@ impl Database {
         Ok(store)
     }
 
+    async fn check_form(&mut self) -> Result<(), DatabaseError> {
+        let read = sqlx::query_as("SELECT MAX(version) FROM _sqlx_migrations");
+        let (version,): (Option<i64>,) = within(STATEMENT, read.fetch_one(&mut self.connection)).await?;
+        let known = MIGRATIONS.last().map(|(version, ..)| *version);
+        if version == known { Ok(()) } else { Err(DatabaseError::OtherForm) }
+    }
+
     /// Writes without changing anything: whether there is room, and leave to write.
-    pub(crate) async fn probe(&mut self) -> Result<(), DatabaseError> {
+    async fn probe(&mut self) -> Result<(), DatabaseError> {
         let nothing = "UPDATE meta SET generation = generation WHERE id = 1";
         within(STATEMENT, sqlx::query(nothing).execute(&mut self.connection)).await?;
         Ok(())
@@ -120,6 +146,21 @@ impl Database {
         let (generation,): (i64,) = within(STATEMENT, read.fetch_one(&mut self.connection)).await?;
         positive("meta", generation)
     }
+}
+
+/// In one transaction: of a process that dies in it without a word the server gets rid as of any other's. The lock that sqlx would
+/// take is the session's, and lasts for as long as the server takes that to be alive.
+async fn migrate(connection: &mut AnyConnection) -> Result<(), DatabaseError> {
+    let is_postgres = connection.backend_name() == "PostgreSQL";
+    // SQLite's lock; without it two that start together would read the same, and both write.
+    let begin = if is_postgres { "BEGIN" } else { "BEGIN IMMEDIATE" };
+    let mut transaction = connection.begin_with(begin).await?;
+    if is_postgres {
+        sqlx::query(MIGRATES).execute(&mut *transaction).await?;
+    }
+    // `Migrator::run` makes a future that the compiler does not know to be `Send`; this is what it calls.
+    MIGRATOR.run_direct(None, &mut *transaction, false).await.map_err(DatabaseError::Migrate)?;
+    Ok(transaction.commit().await?)
 }
 
 /// Waits for the database no longer than that. A connection that did not answer in time is of no more use.

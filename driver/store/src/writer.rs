@@ -209,9 +209,8 @@ impl Writer {
         if self.database.is_some() {
             return Ok(());
         }
-        let mut database = Database::open(&self.url).await?;
-        database.probe().await?;
-        if database.generation().await? != self.state.generation() {
+        let (mut database, generation) = Database::reopen(&self.url).await?;
+        if generation != self.state.generation() {
             self.state = database.load().await?;
             self.shared.publish(&self.state, None);
         }

@@ -5,6 +5,7 @@ use store::{
     Edit, EditError, EditFailed, Entity, Key, Kind, PortTarget, Receipt, Store, StoreError, Touched,
 };
 
+use crate::postgres::{cut, execute};
 use crate::support::{Stores, by, create, group, id, port, project, rule};
 
 fn refused(done: Result<Receipt, StoreError>) -> EditError {
@@ -207,13 +208,38 @@ async fn a_connection_that_was_cut_is_made_anew() {
     let url = crate::postgres::database().await;
     let store = Store::open(&url).await.unwrap();
     create(&store, [group("web")]).await.unwrap();
-    let mut other = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
-    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-               WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    sqlx::query(cut).execute(&mut other).await.unwrap();
+    cut(&url).await;
     create(&store, [group("db")]).await.unwrap();
     assert_eq!(store.state().count(Kind::Group), 2);
     assert!(store.trouble().is_none());
+}
+
+/// Only a start makes and changes tables.
+#[tokio::test]
+async fn tables_that_are_gone_or_of_another_form_are_no_new_store() {
+    let url = crate::postgres::database().await;
+    let store = Store::open(&url).await.unwrap();
+    create(&store, [group("web")]).await.unwrap();
+    for (change, back) in [
+        (
+            "ALTER SCHEMA public RENAME TO moved; CREATE SCHEMA public",
+            "DROP SCHEMA public; ALTER SCHEMA moved RENAME TO public",
+        ),
+        (
+            "INSERT INTO _sqlx_migrations VALUES (1000000, 'newer', now(), true, '', 0)",
+            "DELETE FROM _sqlx_migrations WHERE version = 1000000",
+        ),
+    ] {
+        execute(&url, change).await;
+        cut(&url).await;
+        let refused = create(&store, [group("meanwhile")]).await;
+        assert!(matches!(refused, Err(StoreError::Database(_))), "{change}: {refused:?}");
+        assert!(store.trouble().is_some());
+        assert_eq!(store.state().count(Kind::Group), 1);
+        execute(&url, back).await;
+    }
+    create(&store, [group("after")]).await.unwrap();
+    assert_eq!(store.state().generation(), 2);
 }
 
 #[tokio::test]

@@ -21,11 +21,25 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 /// The server's socket in its folder, as PostgreSQL names it.
 pub(crate) const SOCKET: &str = ".s.PGSQL.5432";
 
-/// The URL of a new, empty database by way of a socket in that folder, which is to lead to the server's own: the other answer.
-pub(crate) async fn database_through(folder: &Path) -> (String, PathBuf) {
-    let url = database().await;
+/// The same database by way of a socket in that folder, which is to lead to the server's own: the other answer.
+pub(crate) async fn through(folder: &Path, url: &str) -> (String, PathBuf) {
     let server = SERVER.get_or_init(start).await;
     (url.replace(&encoded(&server.directory), &encoded(folder)), server.directory.join(SOCKET))
+}
+
+/// Ends the connections to a database, but for those that hold one of `pg_advisory_lock`'s locks.
+pub(crate) async fn cut(url: &str) {
+    let mut other = sqlx::PgConnection::connect(url).await.expect("PostgreSQL answers");
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid() \
+               AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND pid IS NOT NULL)";
+    sqlx::query(cut).execute(&mut other).await.expect("they end");
+}
+
+/// Sends a statement by a connection of its own.
+pub(crate) async fn execute(url: &str, statement: &'static str) {
+    let mut other = sqlx::PgConnection::connect(url).await.expect("PostgreSQL answers");
+    sqlx::raw_sql(statement).execute(&mut other).await.expect(statement);
 }
 
 fn encoded(folder: &Path) -> String {

@@ -9,8 +9,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::postgres::{SOCKET, database_through};
+use crate::postgres::{SOCKET, cut, database, through};
 use crate::support::{create, group};
+
+const COMMIT: &str = "COMMIT";
 
 /// What the way to PostgreSQL lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +20,17 @@ enum Way {
     Open,
     /// Nothing; what was connected then never gets another word.
     Silent,
-    /// All before the next commit.
-    ToCommit,
+    /// All before a statement with this word.
+    To(&'static str),
     /// That as well, but not what is said to it.
-    ToCommitted,
+    Past(&'static str),
 }
 
 /// A way to a database of its own.
 struct Proxy {
     url: String,
+    /// Not by this way.
+    direct: String,
     way: watch::Sender<Way>,
     _folder: tempfile::TempDir,
 }
@@ -34,11 +38,12 @@ struct Proxy {
 impl Proxy {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (url, server) = database_through(folder.path()).await;
+        let direct = database().await;
+        let (url, server) = through(folder.path(), &direct).await;
         let listener = UnixListener::bind(folder.path().join(SOCKET)).expect("a socket");
         let way = watch::Sender::new(Way::Open);
         tokio::spawn(accept(listener, server, way.clone()));
-        Self { url, way, _folder: folder }
+        Self { url, direct, way, _folder: folder }
     }
 }
 
@@ -58,20 +63,21 @@ async fn accept(listener: UnixListener, server: PathBuf, way: watch::Sender<Way>
     }
 }
 
-/// Until one side ends; or, after a silence, until the way is open again, which is only for new connections.
+/// Until one side ends; or, after a silence, until that is over, which is only for new connections.
 async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, way: &watch::Sender<Way>) {
     let mut buffer = vec![0; 1 << 16];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
         let some = &buffer[..read];
-        let is_commit = some.windows(6).any(|word| word == b"COMMIT");
         let now = *way.borrow();
-        if is_commit && matches!(now, Way::ToCommit | Way::ToCommitted) {
+        let has = |word: &str| some.windows(word.len()).any(|part| part == word.as_bytes());
+        let is_there = matches!(now, Way::To(word) | Way::Past(word) if has(word));
+        if is_there {
             way.send_replace(Way::Silent);
         }
-        let is_last = is_commit && now == Way::ToCommitted;
+        let is_last = is_there && matches!(now, Way::Past(_));
         if *way.borrow() == Way::Silent && !is_last {
-            way.subscribe().wait_for(|way| *way == Way::Open).await.ok();
+            way.subscribe().wait_for(|way| *way != Way::Silent).await.ok();
             return;
         }
         if read == 0 || to.write_all(some).await.is_err() {
@@ -132,12 +138,28 @@ async fn a_database_that_falls_silent_is_given_up() {
     };
     let (before, in_commit, after_commit, (), ()) = tokio::join!(
         edit_into_silence(Way::Silent),
-        edit_into_silence(Way::ToCommit),
-        edit_into_silence(Way::ToCommitted),
+        edit_into_silence(Way::To(COMMIT)),
+        edit_into_silence(Way::Past(COMMIT)),
         idle,
         closed
     );
     assert!(matches!(before, (StoreError::Database(_), false)), "{before:?}");
     assert!(matches!(in_commit, (StoreError::Unknown(_), false)), "{in_commit:?}");
     assert!(matches!(after_commit, (StoreError::Unknown(_), true)), "{after_commit:?}");
+}
+
+/// Its session stays at the server; what it holds must not keep others out for as long as TCP is patient.
+#[tokio::test]
+async fn a_start_that_died_over_its_tables_keeps_nobody_out() {
+    let proxy = Proxy::start().await;
+    let store = Store::open(&proxy.direct).await.expect("a store");
+    proxy.way.send_replace(Way::To("_sqlx_migrations"));
+    let url = proxy.url.clone();
+    let start = tokio::spawn(async move { Store::open(&url).await });
+    in_time(proxy.way.subscribe().wait_for(|way| *way == Way::Silent)).await.expect("it gets there");
+    start.abort();
+    cut(&proxy.direct).await;
+    in_time(create(&store, [group("again")])).await.expect("who has lost a connection gets another");
+    let other = in_time(Store::open(&proxy.direct)).await.expect("another start");
+    assert_eq!(other.state().count(Kind::Group), 1);
 }
