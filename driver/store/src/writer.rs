@@ -200,7 +200,10 @@ impl Writer {
             // Connecting has read the state already.
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::Database(error)),
-            Err(_) => Err(StoreError::Unknown(error)),
+            Err(again) => {
+                self.failed(again);
+                Err(StoreError::Unknown(error))
+            }
         }
     }
 

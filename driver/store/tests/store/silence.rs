@@ -163,3 +163,23 @@ async fn a_start_that_died_over_its_tables_keeps_nobody_out() {
     let other = in_time(Store::open(&proxy.direct)).await.expect("another start");
     assert_eq!(other.state().count(Kind::Group), 1);
 }
+
+/// The connection that was to tell what became of the commit is of no more use either, and `/readyz` says so.
+#[tokio::test]
+async fn silence_about_a_lost_commit_is_trouble() {
+    let proxy = Proxy::start().await;
+    let store = Store::open(&proxy.url).await.expect("a store");
+    proxy.way.send_replace(Way::To(COMMIT));
+    let lost_twice = async {
+        proxy.way.subscribe().wait_for(|way| *way == Way::Silent).await.expect("the commit");
+        proxy.way.send_replace(Way::To("FROM audit"));
+        proxy.way.subscribe().wait_for(|way| *way == Way::Silent).await.expect("the question");
+    };
+    let edit = async {
+        let refused = create(&store, [group("lost")]).await;
+        (refused, store.trouble())
+    };
+    let ((), (refused, trouble)) = in_time(async { tokio::join!(lost_twice, edit) }).await;
+    assert!(matches!(refused, Err(StoreError::Unknown(_))), "{refused:?}");
+    assert!(trouble.is_some());
+}
