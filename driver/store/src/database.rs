@@ -17,6 +17,8 @@ pub(crate) use save::{CommitError, Transaction};
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time for a statement, and for the commit. Of a machine that is gone without a word TCP says nothing for a quarter of an hour.
 const STATEMENT: Duration = Duration::from_secs(10);
+/// Longest time for a new connection to be of use. Meanwhile the server ends a transaction of ours that died, which would keep it waiting.
+const AGAIN: Duration = CONNECT.saturating_add(STATEMENT);
 /// Longest time for what takes the longer the more the store holds: to read all of it, and to bring its tables to a new form.
 const EVERYTHING: Duration = Duration::from_secs(60);
 
@@ -74,11 +76,14 @@ impl Database {
     /// Connects anew, able to write; says the generation as well. Tables are made and changed only at start: those that are not there
     /// any more are no new store.
     pub(crate) async fn reopen(url: &str) -> Result<(Self, u64), DatabaseError> {
-        let mut database = Self::connect(url).await?;
-        database.check_form().await?;
-        database.probe().await?;
-        let generation = database.generation().await?;
-        Ok((database, generation))
+        let reopen = async {
+            let mut database = Self::connect(url).await?;
+            database.check_form().await?;
+            database.probe().await?;
+            let generation = database.generation().await?;
+            Ok::<_, DatabaseError>((database, generation))
+        };
+        within(AGAIN, reopen).await
     }
 
     async fn connect(url: &str) -> Result<Self, DatabaseError> {
