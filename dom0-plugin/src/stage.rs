@@ -34,21 +34,17 @@ pub(crate) fn assemble(
     let uploads = paths.in_state("uploads");
     state::secure_dir(&uploads)?;
     let _lock = lock::acquire(&paths.in_state("uploads.lock"), PATIENCE)?;
-    let staged = sweep(&uploads, now)?;
+    let mut staged = sweep(&uploads, now)?;
 
     let upload = Upload { folder: uploads.join(format!("{}-{}", caller.key_id(), part.upload)) };
+    staged.retain(|staged| staged.upload.folder != upload.folder);
+    make_room(staged, part)?;
     if upload.folder.exists() {
         upload.check(request, part, now)?;
     } else if part.part != 1 {
         return Err(Refusal::new(Code::PartMissing).detail(1));
     } else {
-        if staged.uploads >= limits::UPLOADS {
-            return Err(Refusal::new(Code::TooManyUploads).detail(format!("{} uploads", limits::UPLOADS)));
-        }
         upload.begin(request, now)?;
-    }
-    if staged.bytes + input.text.len() as u64 > limits::STAGED_BYTES {
-        return Err(Refusal::new(Code::TooManyUploads).detail(format!("{} bytes", limits::STAGED_BYTES)));
     }
     if !part.is_last() {
         state::replace(&upload.part(part.part), input.text.as_bytes())?;
@@ -113,6 +109,10 @@ impl Upload {
         self.drop_parts()
     }
 
+    fn forget(&self) -> Result<()> {
+        fs::remove_dir_all(&self.folder).map_err(|e| state::failed(&self.folder, &e))
+    }
+
     fn drop_parts(&self) -> Result<()> {
         for number in 1..=limits::UPLOAD_PARTS {
             match fs::remove_file(self.part(number)) {
@@ -156,29 +156,50 @@ fn read_head(path: &Path) -> Result<Option<Head>> {
         .ok_or_else(|| Refusal::new(Code::StateIo).detail(path.display()).detail("not an upload's head"))
 }
 
-/// What is staged on this host.
+/// An upload that is still remembered.
 struct Staged {
-    uploads: usize,
+    upload: Upload,
+    is_done: bool,
+    began: u64,
     bytes: u64,
 }
 
-/// Drops the parts of expired uploads, forgets old ones, and counts the rest.
-fn sweep(uploads: &Path, now: u64) -> Result<Staged> {
-    let mut staged = Staged { uploads: 0, bytes: 0 };
+/// Drops the parts of expired uploads, and forgets old ones.
+fn sweep(uploads: &Path, now: u64) -> Result<Vec<Staged>> {
+    let mut staged = Vec::new();
     for entry in fs::read_dir(uploads).map_err(|e| state::failed(uploads, &e))? {
         let upload = Upload { folder: entry.map_err(|e| state::failed(uploads, &e))?.path() };
-        let age = read_head(&upload.head())?.map(|head| now.saturating_sub(head.began));
-        if age.is_none_or(|age| age > limits::UPLOAD_MEMORY_SECONDS) {
-            fs::remove_dir_all(&upload.folder).map_err(|e| state::failed(&upload.folder, &e))?;
+        let began = read_head(&upload.head())?.map(|head| head.began);
+        let age = |began: u64| now.saturating_sub(began);
+        let Some(began) = began.filter(|began| age(*began) <= limits::UPLOAD_MEMORY_SECONDS) else {
+            upload.forget()?;
             continue;
-        }
-        if age.is_some_and(|age| age > limits::UPLOAD_SECONDS) {
+        };
+        if age(began) > limits::UPLOAD_SECONDS {
             upload.drop_parts()?;
         }
-        staged.uploads += 1;
-        for file in fs::read_dir(&upload.folder).map_err(|e| state::failed(&upload.folder, &e))?.flatten() {
-            staged.bytes += file.metadata().map_or(0, |metadata| metadata.len());
-        }
+        let files = fs::read_dir(&upload.folder).map_err(|e| state::failed(&upload.folder, &e))?.flatten();
+        let bytes = files.map(|file| file.metadata().map_or(0, |metadata| metadata.len())).sum();
+        staged.push(Staged { is_done: upload.done().exists(), began, bytes, upload });
     }
     Ok(staged)
+}
+
+/// Forgets other uploads until this one fits beside them: those that are done first, then those that began first. A driver that
+/// was killed has left them, and the next must not have to wait until they expire. What is forgotten cannot be used again: each
+/// of its calls was (see [`crate::authenticate`]).
+fn make_room(mut others: Vec<Staged>, part: &Part) -> Result<()> {
+    let own = u64::from(part.parts) * limits::ARGV_BYTES as u64;
+    others.sort_by_key(|other| (!other.is_done, other.began));
+    let mut bytes: u64 = others.iter().map(|other| other.bytes).sum();
+    let mut uploads = others.len();
+    for other in others {
+        if uploads < limits::UPLOADS && bytes + own <= limits::STAGED_BYTES {
+            break;
+        }
+        other.upload.forget()?;
+        uploads -= 1;
+        bytes -= other.bytes;
+    }
+    Ok(())
 }

@@ -311,15 +311,28 @@ fn uploads_expire_and_are_forgotten() {
     assert!(!folder.exists());
 }
 
+/// Drivers that were killed in the middle of their uploads, or write much and often, kept the next one waiting until these expired.
 #[test]
-fn uploads_are_bounded_in_number() {
+fn of_many_uploads_the_next_takes_the_place_of_another() {
     let dom0 = Dom0::new();
-    let call = staged(&dom0, 1).remove(0);
-    for number in 0..drawbridge_wire::limits::UPLOADS {
-        let upload = format!("{number:032x}");
-        send(&dom0, &resigned(&dom0, &call, &[("upload", &upload), ("stdin", "x")])).reply();
+    let calls = staged(&dom0, 1);
+    let part = |upload: &str, part: &str| {
+        let upload = format!("{upload:0>32}");
+        let changes = [("upload", upload.as_str()), ("part", part), ("parts", "2"), ("stdin", "x")];
+        send(&dom0, &resigned(&dom0, &calls[0], &changes))
+    };
+    let most = drawbridge_wire::limits::UPLOADS;
+    let folders = || fs::read_dir(dom0.dir.join("state/uploads")).unwrap().count();
+    part("be", "1").reply();
+    for n in 0..2 * most {
+        part(&format!("d{n}"), "1").reply();
+        assert_eq!(part(&format!("d{n}"), "2").code(), "DRAWBRIDGE_BAD_HASH");
     }
-    assert_eq!(send(&dom0, &resigned(&dom0, &call, &[])).code(), "DRAWBRIDGE_TOO_MANY_UPLOADS");
+    assert_eq!(folders(), most);
+    // The one that is not done stayed.
+    assert_eq!(part("be", "2").code(), "DRAWBRIDGE_BAD_HASH");
+    (0..2 * most).for_each(|n| drop(part(&format!("e{n}"), "1").reply()));
+    assert_eq!(folders(), most);
 }
 
 #[test]

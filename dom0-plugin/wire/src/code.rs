@@ -86,8 +86,6 @@ codes! {
     UploadReused = "DRAWBRIDGE_UPLOAD_REUSED",
     /// This part belongs to a call that differs from the first part's.
     UploadMismatch = "DRAWBRIDGE_UPLOAD_MISMATCH",
-    /// Too many uploads, or too many bytes, are staged on this host. Detail: which limit.
-    TooManyUploads = "DRAWBRIDGE_TOO_MANY_UPLOADS",
 
     /// The program's arguments are not in its grammar. Detail: program, the argument's position from 1, problem.
     ArgumentRefused = "DRAWBRIDGE_ARGUMENT_REFUSED",

@@ -23,7 +23,7 @@ pub const UPLOAD_BYTES: usize = UPLOAD_PARTS as usize * ARGV_BYTES;
 /// Seconds from an upload's first part to its last.
 pub const UPLOAD_SECONDS: u64 = 120;
 
-/// Most uploads staged at a time on one host, finished ones that are still remembered included.
+/// Most uploads staged at a time on one host, finished ones that are still remembered included. The next takes the place of one.
 pub const UPLOADS: usize = 32;
 
 /// Most bytes staged at a time on one host, all uploads together.
