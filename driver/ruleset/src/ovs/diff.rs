@@ -73,6 +73,8 @@ pub struct FlowPlan {
     pub complaints: Vec<String>,
     /// See [`super::Compiled::missing`].
     pub missing: Vec<VifUuid>,
+    /// Conjunctions that deny, before or after; also where only one of their dimensions changes.
+    pub denying: BTreeSet<u32>,
 }
 
 impl FlowPlan {
@@ -146,16 +148,7 @@ impl FlowPlan {
     /// is the switch's own.
     #[must_use]
     pub fn ordered(&self) -> String {
-        let standing = self.changes.iter().filter_map(|change| match change {
-            Change::Add(flow) | Change::Replace { new: flow, .. } => Some(flow),
-            Change::Remove(_) => None,
-        });
-        let gone = self.changes.iter().filter_map(|change| match change {
-            Change::Replace { old, .. } | Change::Remove(old) => Some(&old.flow),
-            Change::Add(_) => None,
-        });
-        let denying = denying_conjunctions(standing.chain(gone));
-        let stops = |flow: &Flow| restricts(flow, &denying);
+        let stops = |flow: &Flow| restricts(flow, &self.denying);
         let hooks = |flow: &Flow| flow.key.table == table::HOOK;
         let leads = |flow: &Flow| LEADS.contains(&flow.key.table);
         let (mut narrow, mut wide) = (String::new(), String::new());
@@ -246,14 +239,16 @@ pub fn plan(
     seed: u64,
 ) -> Result<FlowPlan, CompileError> {
     let standing = observed.epoch();
+    let old: Vec<&Flow> = observed.flows.iter().map(|observed| &observed.flow).collect();
     let mut compiled = compile(host, switch, bridge, standing.unwrap_or_else(|| Epoch::seeded(seed)))?;
+    let denying = denying_conjunctions(old.iter().copied().chain(&compiled.flows));
     if let Some(epoch) = standing
-        && narrows(observed, &compiled.flows)
+        && narrows(&old, &compiled.flows, &denying)
     {
         compiled = compile(host, switch, bridge, epoch.next())?;
     }
     let changes = diff(observed, &compiled.flows);
-    Ok(FlowPlan { changes, complaints: compiled.complaints, missing: compiled.missing })
+    Ok(FlowPlan { changes, complaints: compiled.complaints, missing: compiled.missing, denying })
 }
 
 /// Both lists are sorted by key.
@@ -317,14 +312,12 @@ const LEADS: [u8; 8] = [
 
 /// Whether a packet that passed may not pass any more, so that connections must be judged again: a permission goes, a
 /// denial comes, or a port is filtered that was not.
-fn narrows(observed: &Observed, desired: &[Flow]) -> bool {
-    let old: Vec<&Flow> = observed.flows.iter().map(|observed| &observed.flow).collect();
-    let denying = denying_conjunctions(old.iter().copied().chain(desired));
+fn narrows(old: &[&Flow], desired: &[Flow], denying: &BTreeSet<u32>) -> bool {
     let loses = |old: &&Flow| {
         let new = desired.binary_search_by(|new| new.key.cmp(&old.key)).ok().and_then(|at| desired.get(at));
         RULES.contains(&old.key.table)
             && match new {
-                None => !restricts(old, &denying),
+                None => !restricts(old, denying),
                 Some(new) => !old.actions.iter().all(|action| new.actions.contains(action)),
             }
     };
@@ -332,7 +325,7 @@ fn narrows(observed: &Observed, desired: &[Flow]) -> bool {
         let is_new = || old.binary_search_by(|old| old.key.cmp(&new.key)).is_err();
         match new.key.table {
             table::HOOK => is_new(),
-            rules if RULES.contains(&rules) => restricts(new, &denying) && is_new(),
+            rules if RULES.contains(&rules) => restricts(new, denying) && is_new(),
             _ => false,
         }
     };
