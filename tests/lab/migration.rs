@@ -87,11 +87,17 @@ impl Meanwhile {
         Ok(Self { flows, shouting, over, said, inside, outside })
     }
 
-    /// Nothing that is refused passed, and every connection lives.
-    fn judge(self) -> Result<()> {
+    /// Every connection lives.
+    fn alive(&self) -> Result<()> {
         for (name, flow) in &self.flows {
             ensure!(flow.alive(ALIVE), "{name} was cut");
         }
+        Ok(())
+    }
+
+    /// Nothing that is refused passed, and every connection lives.
+    fn judge(self) -> Result<()> {
+        self.alive()?;
         // It goes on saying what it may not, where it is now.
         std::thread::sleep(Duration::from_millis(200));
         self.over.store(true, Ordering::Relaxed);

@@ -58,6 +58,8 @@ fn weather(
             assert_nothing_of(&lab, from, &old)?;
         }
         unknown_on(&lab, way(&lab)?.1)?;
+        // Before the next, or TCP tries again at ever worse moments until nobody waits for it any more.
+        meanwhile.alive()?;
     }
     ensure!(arrived > 0, "no migration came to its end: the test shows nothing");
     meanwhile.judge()?;
