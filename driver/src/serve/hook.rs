@@ -113,10 +113,12 @@ impl Engine {
             async || timeout_at(end, self.plan_of_now()).await.map_err(|_| HookError::Deadline(limit))?;
         let mut plan = plan_of_now().await?;
         if *self.duty.borrow() == Duty::Standby(Standby::Starting) {
-            // In a moment it writes, or says why not. If it does not, that is the answer.
+            // In a moment it writes, or says why not. If it does neither, that is the answer.
             let mut duty = self.duty.clone();
-            let _ = timeout_at(end, duty.wait_for(|it| *it != Duty::Standby(Standby::Starting))).await;
-            plan = plan_of_now().await?;
+            let is_known = duty.wait_for(|it| *it != Duty::Standby(Standby::Starting));
+            if timeout_at(end, is_known).await.is_ok() {
+                plan = plan_of_now().await?;
+            }
         }
         if let Duty::Standby(reason) = &*self.duty.borrow() {
             return Err(HookError::Standby(reason.clone()));

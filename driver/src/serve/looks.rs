@@ -14,12 +14,12 @@ const PORT_COMES: Duration = Duration::from_secs(1);
 /// What looks at a host take.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// The last two at which nothing had to be done. Zero is no look yet.
+    /// The last two at which nothing was written. Zero is no look yet.
     took: [Duration; 2],
 }
 
 impl Looks {
-    /// A look at which nothing had to be done.
+    /// A look at which nothing was written.
     pub(super) fn note(&mut self, took: Duration) {
         self.took = [took, self.took[0]];
     }

@@ -118,10 +118,35 @@ struct Memory {
     pauses: Option<ExponentialBackoff>,
     /// Pauses before the next looks, while the switch lacks a port.
     portless: Option<ExponentialBackoff>,
-    /// What it takes to see that nothing has to be done.
+    /// What it takes to see how the host stands.
     looks: Looks,
     /// The next round, whatever happens.
     next: Instant,
+}
+
+impl Memory {
+    /// The pause after a round that failed.
+    fn failed(&mut self, timing: Timing) -> Duration {
+        self.stands = None;
+        let longest = timing.longest_pause;
+        self.pauses.get_or_insert_with(|| pauses(FIRST_PAUSE, longest)).next().unwrap_or(longest)
+    }
+
+    /// The pause after one that did not.
+    fn succeeded(&mut self, task: &Task, report: &HostReport, timing: Timing) -> Duration {
+        self.stands = Some(task.clone());
+        self.pauses = None;
+        let Timing { look_after, longest_pause, .. } = timing;
+        let apart = match task.awaits_a_port() {
+            true => self.looks.for_a_port(look_after),
+            false => self.looks.apart(look_after, task.hosts),
+        };
+        // It may come at any moment, and where the network is not guarded nothing filters it then.
+        let lacks_a_port = report.quarantined.iter().any(|port| port.portless);
+        let soon = || self.portless.take().unwrap_or_else(|| pauses(FIRST_PAUSE, longest_pause));
+        self.portless = lacks_a_port.then(soon);
+        self.portless.as_mut().and_then(Iterator::next).map_or(apart, |soon| soon.min(apart))
+    }
 }
 
 impl Worker {
@@ -201,32 +226,17 @@ impl Worker {
             done = timeout(deadline, self.attempt(task, known)) => done.unwrap_or_else(|_| Err(self.silence())),
         };
         memory.standing = done.as_mut().ok().and_then(|report| report.standing.take());
-        let status = done.as_ref().map_or(Status::Failed, |report| report.status);
-        let failed = status == Status::Failed;
-        let lacks_a_port =
-            done.as_ref().is_ok_and(|report| report.quarantined.iter().any(|port| port.portless));
-        // What is looked for several times tells nothing of one look.
-        let overtaken = done.as_ref().is_ok_and(|report| report.overtaken);
-        if is_looked_at && status == Status::Unchanged && !overtaken {
+        let whole = done.as_ref().ok().filter(|report| report.status != Status::Failed);
+        // What is written, or looked for several times, tells nothing of one look.
+        let is_only_a_look =
+            is_looked_at && whole.is_some_and(|report| report.bytes_written == 0 && !report.overtaken);
+        if is_only_a_look {
             memory.looks.note(begun.elapsed());
         }
-        let pause = if failed {
-            let longest = self.timing.longest_pause;
-            memory.stands = None;
-            let pauses = memory.pauses.get_or_insert_with(|| pauses(FIRST_PAUSE, longest));
-            pauses.next().unwrap_or(longest)
-        } else {
-            memory.stands = Some(task.clone());
-            memory.pauses = None;
-            let Timing { look_after, longest_pause, .. } = self.timing;
-            let apart = match task.awaits_a_port() {
-                true => memory.looks.for_a_port(look_after),
-                false => memory.looks.apart(look_after, task.hosts),
-            };
-            // It may come at any moment, and where the network is not guarded nothing filters it then.
-            let soon = || memory.portless.take().unwrap_or_else(|| pauses(FIRST_PAUSE, longest_pause));
-            memory.portless = lacks_a_port.then(soon);
-            memory.portless.as_mut().and_then(Iterator::next).map_or(apart, |soon| soon.min(apart))
+        let failed = whole.is_none();
+        let pause = match whole {
+            Some(report) => memory.succeeded(task, report, self.timing),
+            None => memory.failed(self.timing),
         };
         self.health.send_modify(|health| {
             match done {

@@ -283,8 +283,7 @@ impl Daemon<'_> {
     /// As [`Self::settle`], and within 10 s of `whole`, the moment since which nothing is broken any more.
     ///
     /// That is a promise of the daemon's pauses and not of the machine's speed. So where several threads wait for each
-    /// processor, as when tests run side by side, each second counts for that many. It never gets as long as the 30 s after which
-    /// a host is looked at in any case.
+    /// processor, as when tests run side by side, each second counts for that many, up to two and a half.
     ///
     /// # Errors
     /// It takes longer; with what the daemon says.
