@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tokio::sync::watch;
+
 /// Why, or that, hosts are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Duty {
@@ -57,5 +59,14 @@ impl fmt::Display for Standby {
                 "driver {by} has taken this pool over: stop one of the two; to take it back, restart this one"
             ),
         }
+    }
+}
+
+/// Waits until this driver is not, or no longer, the one to write. XAPI's locking knows no numbers of writers: what goes that
+/// far is dropped then.
+pub(super) async fn relieved(mut duty: watch::Receiver<Duty>) {
+    if duty.wait_for(|duty| !duty.is_active()).await.is_err() {
+        // The daemon is stopping: what has begun is finished.
+        std::future::pending().await
     }
 }

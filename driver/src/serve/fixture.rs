@@ -1,8 +1,14 @@
-//! Pools for tests about guests that go from host to host.
+//! Pools for tests about guests that go from host to host, and a XAPI that is at the test's hands.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use xenapi::{PowerState, Ref, Uuid, Vm};
+use drawbridge_wire::xmlrpc::{MethodCall, Response, Value, decode_call, encode_response};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use xenapi::{Client, ClientConfig, PowerState, Ref, Tls, Uuid, Vm};
 
 use crate::intake::inventory::Inventory;
 
@@ -27,4 +33,87 @@ pub(super) fn pool(host: &str, scheduled: Option<&str>, domid: u32) -> Inventory
         xenstore_data: BTreeMap::new(),
     };
     Inventory { vms: [(reference("vm"), vm)].into(), ..Inventory::default() }
+}
+
+/// Longer than any of these tests takes, and shorter than a call may.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A XAPI whose calls the test answers, one by one. Who logs in is let in.
+#[derive(Debug)]
+pub(super) struct Xapi {
+    pub client: Client,
+    calls: mpsc::UnboundedReceiver<Call>,
+}
+
+/// A call that waits for its answer; dropped, its connection is cut.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub call: MethodCall,
+    answer: oneshot::Sender<Value>,
+}
+
+impl Call {
+    pub(super) fn answer(self, value: Value) {
+        // Who no longer waits need not hear it.
+        let _ = self.answer.send(value);
+    }
+}
+
+impl Xapi {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = ClientConfig::new(url, "root", "secret".into(), Tls::PlainLoopback);
+        let (tell, calls) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, tell.clone()));
+            }
+        });
+        Self { client: Client::new(client).unwrap(), calls }
+    }
+
+    /// The next call, which must be of this method.
+    pub(super) async fn next(&mut self, method: &str) -> Call {
+        let call = timeout(PATIENCE, self.calls.recv()).await.expect(method).unwrap();
+        assert_eq!(call.call.name, method);
+        call
+    }
+
+    /// Whether nobody has called.
+    pub(super) fn is_silent(&self) -> bool {
+        self.calls.is_empty()
+    }
+}
+
+async fn serve(stream: TcpStream, calls: mpsc::UnboundedSender<Call>) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let (mut length, mut line) = (0, String::new());
+        while line != "\r\n" {
+            line.clear();
+            if stream.read_line(&mut line).await.ok()? == 0 {
+                return None;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().ok()?;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.ok()?;
+        let call = decode_call(std::str::from_utf8(&body).ok()?).ok()?;
+        let value = match call.name.as_str() {
+            "session.login_with_password" => "OpaqueRef:session".into(),
+            _ => {
+                let (answer, answered) = oneshot::channel();
+                calls.send(Call { call, answer }).ok()?;
+                answered.await.ok()?
+            }
+        };
+        let members =
+            [("Status", "Success".into()), ("Value", value)].map(|(name, it)| (name.to_owned(), it));
+        let body = encode_response(&Response::Value(Value::Struct(members.into())));
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).await.ok()?;
+    }
 }

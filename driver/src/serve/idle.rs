@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use xenapi::{CallError, Client, Kind, PowerState};
 
-use super::duty::Duty;
+use super::duty::{Duty, relieved};
 use super::pauses::pauses;
 use super::plan::Plan;
 use crate::locking::VifLocking;
@@ -43,10 +43,13 @@ pub(super) async fn lock(
 async fn lock_all(client: &Client, plan: &Plan, duty: &watch::Receiver<Duty>) -> bool {
     let mut is_done = true;
     for vif in plan.idle.iter().filter(|vif| !vif.steps().is_empty()) {
-        if !duty.borrow().is_active() {
-            return true;
-        }
-        match lock_again(client, vif).await {
+        let locked = tokio::select! {
+            // Whoever has the pool now may have opened it since it was read.
+            biased;
+            () = relieved(duty.clone()) => return true,
+            locked = lock_again(client, vif) => locked,
+        };
+        match locked {
             Ok(()) => {}
             // Destroyed in the meantime.
             Err(CallError::Api(error)) if matches!(error.kind(), Kind::HandleInvalid { .. }) => {}
@@ -68,5 +71,83 @@ async fn lock_again(client: &Client, vif: &VifLocking) -> Result<(), CallError> 
     match is_up && found.currently_attached {
         true => Ok(()),
         false => vif.with(found).carry_out(client).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+    use xenapi::{LockingMode, Record as _, Ref, Vif, Vm};
+
+    use super::super::duty::Standby;
+    use super::super::fixture::{PATIENCE, Xapi, pool, reference};
+    use super::*;
+    use crate::locking::Locking;
+
+    fn vif() -> VifLocking {
+        let found = Vif {
+            uuid: "00000000-0000-0000-0000-000000000002".parse().unwrap(),
+            device: 0,
+            mac: "00:16:3e:00:00:01".parse().unwrap(),
+            network: Ref::null(),
+            vm: reference("vm"),
+            currently_attached: false,
+            locking_mode: LockingMode::Locked,
+            ipv4_allowed: Vec::new(),
+            ipv6_allowed: Vec::new(),
+            other_config: [].into(),
+        };
+        VifLocking {
+            reference: reference("vif"),
+            name: "web 0".to_owned(),
+            wanted: Locking::NetworkDefault,
+            found,
+            default_is_disabled: true,
+        }
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            number: 1,
+            generation: 1,
+            announced: 0,
+            seen: Arc::default(),
+            hosts: [].into(),
+            idle: vec![vif()],
+            bindings: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_vif_without_an_interface_is_locked_again() {
+        let (mut xapi, (_tell, duty)) = (Xapi::start().await, watch::channel(Duty::Active));
+        let (client, plan) = (xapi.client.clone(), plan());
+        let answers = async {
+            xapi.next("VIF.get_record").await.answer(vif().found.encode());
+            let vm = &pool("host1", None, 1).vms[&reference("vm")];
+            xapi.next("VM.get_record")
+                .await
+                .answer(Vm { power_state: PowerState::Halted, ..vm.clone() }.encode());
+            xapi.next("VIF.set_locking_mode").await.answer("".into());
+        };
+        let (done, ()) = tokio::join!(lock_all(&client, &plan, &duty), answers);
+        assert!(done);
+    }
+
+    /// The driver that has the pool by then has just opened it for a guest.
+    #[tokio::test]
+    async fn who_loses_the_pool_after_reading_does_not_lock() {
+        let (mut xapi, (tell, duty)) = (Xapi::start().await, watch::channel(Duty::Active));
+        let (client, plan) = (xapi.client.clone(), plan());
+        let answers = async {
+            xapi.next("VIF.get_record").await.answer(vif().found.encode());
+            let unanswered = xapi.next("VM.get_record").await;
+            tell.send_replace(Duty::Standby(Standby::NotAdopted));
+            unanswered
+        };
+        let work = async { tokio::join!(lock_all(&client, &plan, &duty), answers) };
+        assert!(timeout(PATIENCE, work).await.is_ok(), "it waits for XAPI");
+        assert!(xapi.is_silent());
     }
 }

@@ -11,7 +11,7 @@ use xenapi::{Backend, Host, Ref};
 
 use super::bell::Bell;
 use super::claim::is_own;
-use super::duty::Duty;
+use super::duty::{Duty, relieved};
 use super::health::Health;
 use super::looks::Looks;
 use super::pauses::pauses;
@@ -220,7 +220,6 @@ impl Worker {
         let begun = Instant::now();
         let (deadline, duty) = (self.timing.deadline, self.duty.clone());
         let mut done = tokio::select! {
-            // XAPI's locking knows no numbers of writers: whoever has lost the pool must not come that far.
             biased;
             () = relieved(duty) => Err(LOST.to_owned()),
             done = timeout(deadline, self.attempt(task, known)) => done.unwrap_or_else(|_| Err(self.silence())),
@@ -314,14 +313,6 @@ impl Worker {
             "not done within {} s: look whether the host is reachable from the pool's master, and what holds its dom0 up",
             self.timing.deadline.as_secs()
         )
-    }
-}
-
-/// Waits until this driver is no longer the one to write.
-async fn relieved(mut duty: watch::Receiver<Duty>) {
-    if duty.wait_for(|duty| !duty.is_active()).await.is_err() {
-        // The daemon is stopping: what has begun is finished.
-        std::future::pending().await
     }
 }
 

@@ -4,11 +4,8 @@ use tokio::net::TcpListener;
 use xenapi::{Client, ClientConfig, Tls};
 
 use super::super::duty::Standby;
-use super::super::fixture::reference;
+use super::super::fixture::{PATIENCE, reference};
 use super::*;
-
-/// Longer than any of these tests takes.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A worker that has something to do, under a XAPI that takes calls and never answers.
 struct Fixture {
