@@ -54,6 +54,7 @@ use self::plan::{Plan, Trouble};
 use self::watcher::Watcher;
 use self::worker::Timing;
 use crate::config::{Config, ConfigError, Reconcile, Tcp};
+use crate::dom0::take_turn;
 use crate::run::Pool;
 
 /// What is running on hosts may take so long to end when the daemon is told to stop.
@@ -212,6 +213,7 @@ fn assemble(
         plans: hosts.plans(),
         insisted: insists,
         duties: tell_duty,
+        take_turn,
         stopping: stopping.clone(),
     };
     let told =

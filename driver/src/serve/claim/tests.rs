@@ -1,0 +1,115 @@
+use store::By;
+use tempfile::TempDir;
+use tokio::time::timeout;
+use xenapi::Ref;
+
+use super::super::fixture::{Call, PATIENCE, Xapi, reference};
+use super::*;
+
+const REMOVE: &str = "pool.remove_from_other_config";
+const ADD: &str = "pool.add_to_other_config";
+
+/// A driver with a store that counts, under a XAPI that does what the test says.
+struct Fixture {
+    xapi: Xapi,
+    seen: watch::Sender<Arc<Seen>>,
+    duty: watch::Receiver<Duty>,
+    _stop: watch::Sender<bool>,
+    /// Those that must not go.
+    _others: (watch::Sender<Option<Arc<Plan>>>, watch::Sender<bool>, TempDir),
+}
+
+fn own() -> Claim {
+    Claim { turn: 1, instance: "me".to_owned(), store: "s".to_owned(), generation: 0 }
+}
+
+fn other(turn: u64) -> Claim {
+    Claim { turn, instance: "other".to_owned(), ..own() }
+}
+
+fn pool(says: Option<&Claim>) -> Arc<Seen> {
+    let pool = Pool {
+        uuid: "00000000-0000-0000-0000-000000000001".parse().unwrap(),
+        master: Ref::null(),
+        other_config: says.map(|claim| (KEY.to_owned(), claim.to_string())).into_iter().collect(),
+    };
+    Arc::new(Seen { number: 1, pools: [(reference("pool"), pool)].into(), ..Seen::default() })
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(&format!("sqlite:{}/store.db", folder.path().display())).await.unwrap();
+        let adopted = store.adopt(By { actor: "me".to_owned(), origin: "here".to_owned() }).await.unwrap();
+        let plan = Plan {
+            number: 1,
+            generation: adopted.generation,
+            announced: 0,
+            seen: Arc::default(),
+            hosts: [].into(),
+            idle: Vec::new(),
+            bindings: Vec::new(),
+            problems: Vec::new(),
+        };
+        let xapi = Xapi::start().await;
+        let (seen, pool) = watch::channel(pool(None));
+        let (plan, plans) = watch::channel(Some(Arc::new(plan)));
+        let (insist, insisted) = watch::channel(false);
+        let (duties, duty) = watch::channel(Duty::Standby(Standby::Starting));
+        let (stop, stopping) = watch::channel(false);
+        let client = xapi.client.clone();
+        let given = Claiming { client, store, pool, plans, insisted, duties, take_turn: |_| {}, stopping };
+        tokio::spawn(claim(given, own()));
+        Self { xapi, seen, duty, _stop: stop, _others: (plan, insist, folder) }
+    }
+
+    /// A driver that has the pool.
+    async fn active() -> Self {
+        let mut it = Self::start().await;
+        it.xapi.next(REMOVE).await.answer("".into());
+        it.add().await;
+        it.until(Duty::is_active).await;
+        it
+    }
+
+    fn see(&self, says: Option<&Claim>) {
+        self.seen.send_replace(pool(says));
+    }
+
+    /// The second half of a write, and what the record says then.
+    async fn add(&mut self) -> Claim {
+        let call = self.xapi.next(ADD).await;
+        let says = claim_in(&call);
+        self.see(Some(&says));
+        call.answer("".into());
+        says
+    }
+
+    async fn until(&mut self, is_so: impl Fn(&Duty) -> bool) {
+        timeout(PATIENCE, self.duty.wait_for(|duty| is_so(duty))).await.unwrap().unwrap();
+    }
+
+    async fn until_superseded(&mut self) {
+        self.until(|duty| matches!(duty, Duty::Standby(Standby::Superseded { .. }))).await;
+    }
+}
+
+fn claim_in(call: &Call) -> Claim {
+    call.call.params.last().unwrap().as_str().unwrap().parse().unwrap()
+}
+
+/// XAPI took minutes to answer the renewal of a claim, and meanwhile the driver did not hear that another had the pool.
+#[tokio::test]
+async fn the_pool_is_listened_to_while_xapi_does_not_answer() {
+    let mut it = Fixture::active().await;
+    it.see(Some(&other(0)));
+    let unanswered = it.xapi.next(REMOVE).await;
+    it.see(Some(&other(2)));
+    it.until_superseded().await;
+    // What was begun is done to its end: half of it would leave no record. And it brings the pool back to nobody.
+    unanswered.answer("".into());
+    assert_eq!(it.add().await.instance, "me");
+    it.see(Some(&other(2)));
+    assert!(timeout(PATIENCE / 100, it.until(Duty::is_active)).await.is_err());
+    assert!(it.xapi.is_silent());
+}
