@@ -114,7 +114,8 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     let store = Store::open(url.expose_secret()).await?;
     let pool = Arc::new(Pool { client: config.client(path)?, signer: config.signer()? });
     let (stop, stopping) = watch::channel(false);
-    let (engine, work) = assemble(&store, &pool, config.reconcile, &stopping);
+    let (end, drained) = watch::channel(false);
+    let (engine, work) = assemble(&store, &pool, config.reconcile, &stopping, drained);
     let state = ApiState { store: store.clone(), control: engine.clone() };
     let tcp = config.api.tcp.as_ref().map(Tcp::listen).transpose()?;
     // Before anything is begun: where another daemon listens, this one has no business.
@@ -144,11 +145,7 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     };
     notify::stopping();
     tracing::info!("stopping");
-    // New calls are refused, those that run are answered; no host is begun any more.
-    stop.send_replace(true);
-    if tokio::time::timeout(DRAIN, engine.hosts.drain()).await.is_err() {
-        tracing::warn!("a host is still being written; it keeps what its last complete write left");
-    }
+    drain(engine.hosts.drain(), &stop, &end).await;
     let _ = tokio::time::timeout(LAST_WORDS, last_words(&mut parts)).await;
     if tokio::time::timeout(SAVE, store.close()).await.is_err() {
         tracing::warn!("the store's database does not answer; what was not saved was not answered either");
@@ -162,6 +159,16 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
         Some(Some(Err(error))) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Some(_) => Err(ServeError::Ended("a part of the daemon")),
     }
+}
+
+/// Tells that new calls are refused, those that run answered, and no host begun any more; waits for the rounds under way; and only then
+/// tells that it is over: as long as hosts are written it has to be heard who has the pool.
+async fn drain(rounds: impl Future<Output = ()>, stop: &watch::Sender<bool>, end: &watch::Sender<bool>) {
+    stop.send_replace(true);
+    if tokio::time::timeout(DRAIN, rounds).await.is_err() {
+        tracing::warn!("a host is still being written; it keeps what its last complete write left");
+    }
+    end.send_replace(true);
 }
 
 /// Waits for the parts that end when they are told to.
@@ -188,6 +195,7 @@ fn assemble(
     pool: &Arc<Pool>,
     settings: Reconcile,
     stopping: &watch::Receiver<bool>,
+    drained: watch::Receiver<bool>,
 ) -> (Arc<Engine>, Vec<Part>) {
     let (tell_xapi, xapi) = watch::channel(None);
     let (tell_trouble, trouble) = watch::channel(None);
@@ -214,7 +222,7 @@ fn assemble(
         insisted: insists,
         duties: tell_duty,
         take_turn,
-        stopping: stopping.clone(),
+        drained,
     };
     let told =
         Told { duty: duty.clone(), xapi: xapi.clone(), trouble: trouble.clone(), plans: hosts.plans() };

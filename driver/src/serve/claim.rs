@@ -45,19 +45,19 @@ pub(super) struct Claiming {
     pub duties: watch::Sender<Duty>,
     /// Told of the turn before anything is written in it.
     pub take_turn: fn(u64),
-    pub stopping: watch::Receiver<bool>,
+    /// Set when no host is written any more.
+    pub drained: watch::Receiver<bool>,
 }
 
-/// Decides what this driver's duty is, and keeps the pool's record true, until the driver stops.
+/// Decides what this driver's duty is, and keeps the pool's record true, until the driver has stopped.
 ///
 /// XAPI may take minutes to write: meanwhile it is listened to. A write is never dropped half way, it would leave no record at all.
 pub(super) async fn claim(given: Claiming, own: Claim) {
-    let Claiming { client, store, mut pool, mut plans, mut insisted, duties, take_turn, mut stopping } =
-        given;
+    let Claiming { client, store, mut pool, mut plans, mut insisted, duties, take_turn, mut drained } = given;
     tokio::select! {
         seen = pool.wait_for(|seen| seen.number > 0) => if seen.is_err() { return },
         // An error means that the daemon is gone.
-        _ = stopping.wait_for(|stop| *stop) => return,
+        _ = drained.wait_for(|it| *it) => return,
     }
     let mut generations = store.subscribe();
     let mut renew = interval_at(Instant::now() + RENEW, RENEW);
@@ -72,7 +72,7 @@ pub(super) async fn claim(given: Claiming, own: Claim) {
         let seen = Arc::clone(&pool.borrow_and_update());
         let Some((reference, record)) = seen.pools.iter().next() else { return };
         claimant.see(read(record), generation);
-        if !is_over && *stopping.borrow() {
+        if !is_over && *drained.borrow() {
             is_over = true;
             // The last word: whoever comes next with an older store is to know.
             claimant.ask();
@@ -112,7 +112,7 @@ pub(super) async fn claim(given: Claiming, own: Claim) {
                 claimant.ask();
                 continue;
             }
-            _ = stopping.wait_for(|stop| *stop), if !is_over => continue,
+            _ = drained.wait_for(|it| *it), if !is_over => continue,
             changed = pool.changed() => changed,
             changed = plans.changed(), if !is_active => changed,
             changed = insisted.changed() => changed,

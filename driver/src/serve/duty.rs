@@ -62,11 +62,22 @@ impl fmt::Display for Standby {
     }
 }
 
-/// Waits until this driver is not, or no longer, the one to write. XAPI's locking knows no numbers of writers: what goes that
-/// far is dropped then.
+/// Waits until this driver is not, or no longer, the one to write, or nobody knows any more: that is listened for as long as hosts
+/// are written, also while the daemon stops. XAPI's locking knows no numbers of writers: what goes that far is dropped then.
 pub(super) async fn relieved(mut duty: watch::Receiver<Duty>) {
-    if duty.wait_for(|duty| !duty.is_active()).await.is_err() {
-        // The daemon is stopping: what has begun is finished.
-        std::future::pending().await
+    // An error means that the daemon has done waiting for its hosts.
+    let _ = duty.wait_for(|duty| !duty.is_active()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::PATIENCE;
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_goes_on_when_nobody_listens() {
+        let (listens, duty) = watch::channel(Duty::Active);
+        drop(listens);
+        assert!(tokio::time::timeout(PATIENCE, relieved(duty)).await.is_ok());
     }
 }

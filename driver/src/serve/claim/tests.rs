@@ -1,8 +1,10 @@
 use store::By;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use xenapi::Ref;
 
+use super::super::drain;
 use super::super::fixture::{Call, PATIENCE, Xapi, reference};
 use super::*;
 
@@ -14,7 +16,7 @@ struct Fixture {
     xapi: Xapi,
     seen: watch::Sender<Arc<Seen>>,
     duty: watch::Receiver<Duty>,
-    _stop: watch::Sender<bool>,
+    end: watch::Sender<bool>,
     /// Those that must not go.
     _others: (watch::Sender<Option<Arc<Plan>>>, watch::Sender<bool>, TempDir),
 }
@@ -56,11 +58,11 @@ impl Fixture {
         let (plan, plans) = watch::channel(Some(Arc::new(plan)));
         let (insist, insisted) = watch::channel(false);
         let (duties, duty) = watch::channel(Duty::Standby(Standby::Starting));
-        let (stop, stopping) = watch::channel(false);
+        let (end, drained) = watch::channel(false);
         let client = xapi.client.clone();
-        let given = Claiming { client, store, pool, plans, insisted, duties, take_turn: |_| {}, stopping };
+        let given = Claiming { client, store, pool, plans, insisted, duties, take_turn: |_| {}, drained };
         tokio::spawn(claim(given, own()));
-        Self { xapi, seen, duty, _stop: stop, _others: (plan, insist, folder) }
+        Self { xapi, seen, duty, end, _others: (plan, insist, folder) }
     }
 
     /// A driver that has the pool.
@@ -112,4 +114,47 @@ async fn the_pool_is_listened_to_while_xapi_does_not_answer() {
     it.see(Some(&other(2)));
     assert!(timeout(PATIENCE / 100, it.until(Duty::is_active)).await.is_err());
     assert!(it.xapi.is_silent());
+}
+
+/// A round that is under way when the daemon is told to stop.
+struct Stopping {
+    round: oneshot::Sender<()>,
+    drained: tokio::task::JoinHandle<()>,
+}
+
+impl Stopping {
+    async fn begin(end: &watch::Sender<bool>) -> Self {
+        let (round, ended) = oneshot::channel();
+        let (stop, mut stopping) = watch::channel(false);
+        let end = end.clone();
+        let drained = tokio::spawn(async move { drain(async { ended.await.unwrap() }, &stop, &end).await });
+        stopping.wait_for(|stop| *stop).await.unwrap();
+        Self { round, drained }
+    }
+}
+
+/// A driver was stopped and the next one started: the first went on for a minute with the round it was at, and did not hear.
+#[tokio::test]
+async fn who_stops_hears_of_another_until_its_hosts_are_done() {
+    let mut it = Fixture::active().await;
+    let stopping = Stopping::begin(&it.end).await;
+    it.see(Some(&other(2)));
+    it.until_superseded().await;
+    stopping.round.send(()).unwrap();
+    stopping.drained.await.unwrap();
+    assert!(it.xapi.is_silent(), "it has the last word no more");
+}
+
+#[tokio::test]
+async fn the_last_word_comes_when_the_hosts_are_done() {
+    let mut it = Fixture::active().await;
+    it.see(None);
+    let stopping = Stopping::begin(&it.end).await;
+    let early = timeout(PATIENCE / 100, it.xapi.next(REMOVE)).await;
+    assert!(early.is_err(), "a host was still being written");
+    stopping.round.send(()).unwrap();
+    it.xapi.next(REMOVE).await.answer("".into());
+    it.add().await;
+    // It is no longer known who has the pool.
+    assert!(timeout(PATIENCE, async { while it.duty.changed().await.is_ok() {} }).await.is_ok());
 }
