@@ -44,6 +44,7 @@ use store::{DatabaseError, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use xenapi::Client;
 
 use self::announced::Announced;
 use self::bell::Told;
@@ -85,6 +86,7 @@ pub enum ServeError {
 /// The parts that answer questions.
 #[derive(Debug)]
 struct Engine {
+    client: Client,
     store: Store,
     watcher: Watcher,
     plans: watch::Receiver<Option<Arc<Plan>>>,
@@ -235,7 +237,19 @@ fn assemble(
         ("giving hosts their tasks", Box::pin(async move { workers.carry_out(given).await })),
     ];
     let (store, stopping) = (store.clone(), stopping.clone());
-    let engine = Engine { store, watcher, plans, trouble, xapi, duty, insisted, announced, hosts, stopping };
+    let engine = Engine {
+        client: pool.client.clone(),
+        store,
+        watcher,
+        plans,
+        trouble,
+        xapi,
+        duty,
+        insisted,
+        announced,
+        hosts,
+        stopping,
+    };
     (Arc::new(engine), parts)
 }
 

@@ -12,8 +12,9 @@ use super::Engine;
 use super::duty::{Duty, Standby};
 use super::health::Health;
 use super::hosts::Handle;
+use super::idle;
 use super::plan::{Plan, Trouble};
-use crate::desired::{HostDesired, Problem};
+use crate::desired::{HostDesired, Problem, Subject};
 use crate::run::{RunError, Scope};
 
 /// Hosts that merely have rules about the VM are waited for so long, if the hook's own are done by then: one that is dead
@@ -150,6 +151,18 @@ impl Engine {
         }
         let mut waiting = JoinSet::new();
         let mut hosts = Vec::new();
+        // What stands where the pool does not say how packets are switched, nobody knows either.
+        if leaves.is_some() {
+            let unknown = inventory
+                .hosts
+                .iter()
+                .filter(|(host, _)| !workers.contains_key(*host) && !own.contains(*host));
+            hosts.extend(unknown.map(|(_, host)| HostOutcome {
+                name: host.name_label.clone(),
+                own: false,
+                state: Err(Why::Gone),
+            }));
+        }
         for reference in own.iter().chain(&left) {
             match workers.remove(reference) {
                 Some(worker) => {
@@ -181,8 +194,28 @@ impl Engine {
         hosts.extend(others.into_iter().filter(|host| host.state.is_err()));
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         let concerned = |problem: &&Problem| scope.concerns(problem, inventory, &own);
-        let problems = plan.problems.iter().filter(concerned).cloned().collect();
+        let mut problems: Vec<Problem> = plan.problems.iter().filter(concerned).cloned().collect();
+        if let Scope::Vm { vm, .. } = scope {
+            let open = timeout_at(end, self.lock_idle(vm, &plan)).await;
+            problems.extend(open.map_err(|_| HookError::Deadline(limit))??);
+        }
         Ok(Outcome { generation: plan.generation, hosts, problems })
+    }
+
+    /// Locks what the VM no longer uses, so that its next start finds it closed. Answers what is still open.
+    async fn lock_idle(&self, vm: &str, plan: &Plan) -> Result<Vec<Problem>, HookError> {
+        let guests: BTreeSet<_> = plan.seen.inventory.guests(vm).map(|(guest, _)| guest).collect();
+        let idle = plan.idle.iter().filter(|vif| guests.contains(&vif.found.vm));
+        let open = idle::lock_all(&self.client, idle, &self.duty).await;
+        if let Duty::Standby(reason) = &*self.duty.borrow() {
+            return Err(HookError::Standby(reason.clone()));
+        }
+        let problems = open.into_iter().map(|idle::StillOpen { vif, error }| Problem {
+            subject: Subject::Vif(vif),
+            vm: Some(vm.to_owned()),
+            message: format!("the VIF is still open for the next start: {error}"),
+        });
+        Ok(problems.collect())
     }
 
     /// Has a guest waited for where it goes, or no longer.

@@ -16,6 +16,15 @@ use crate::report::chain;
 /// Pauses before what could not be locked is tried again: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
+/// A VIF that could not be locked.
+#[derive(Debug)]
+pub(super) struct StillOpen {
+    /// Its name.
+    pub vif: String,
+    /// Why not.
+    pub error: String,
+}
+
 /// Locks what the newest plan says, as long as this driver is the one to write, until there are no more plans.
 pub(super) async fn lock(
     client: Client,
@@ -26,7 +35,9 @@ pub(super) async fn lock(
     loop {
         let plan = plans.borrow_and_update().clone();
         let is_left = match plan {
-            Some(plan) if duty.borrow_and_update().is_active() => !lock_all(&client, &plan, &duty).await,
+            Some(plan) if duty.borrow_and_update().is_active() => {
+                !lock_all(&client, plan.idle.iter(), &duty).await.is_empty()
+            }
             _ => false,
         };
         failing = is_left.then(|| failing.unwrap_or_else(|| pauses(PAUSES.0, PAUSES.1)));
@@ -39,14 +50,18 @@ pub(super) async fn lock(
     }
 }
 
-/// Whether there is nothing left to do, for this driver.
-async fn lock_all(client: &Client, plan: &Plan, duty: &watch::Receiver<Duty>) -> bool {
-    let mut is_done = true;
-    for vif in plan.idle.iter().filter(|vif| !vif.steps().is_empty()) {
+/// Locks these, as long as this driver is the one to write. Answers which could not be locked, and why.
+pub(super) async fn lock_all(
+    client: &Client,
+    vifs: impl Iterator<Item = &VifLocking>,
+    duty: &watch::Receiver<Duty>,
+) -> Vec<StillOpen> {
+    let mut open = Vec::new();
+    for vif in vifs.filter(|vif| !vif.steps().is_empty()) {
         let locked = tokio::select! {
             // Whoever has the pool now may have opened it since it was read.
             biased;
-            () = relieved(duty.clone()) => return true,
+            () = relieved(duty.clone()) => break,
             locked = lock_again(client, vif) => locked,
         };
         match locked {
@@ -54,13 +69,13 @@ async fn lock_all(client: &Client, plan: &Plan, duty: &watch::Receiver<Duty>) ->
             // Destroyed in the meantime.
             Err(CallError::Api(error)) if matches!(error.kind(), Kind::HandleInvalid { .. }) => {}
             Err(error) => {
-                is_done = false;
                 let error = chain(&error);
                 tracing::warn!(vif = vif.name, error, "the VIF is still open for the next start");
+                open.push(StillOpen { vif: vif.name.clone(), error });
             }
         }
     }
-    is_done
+    open
 }
 
 /// Locks a VIF, if it still has no interface: the plan may be from before XAPI was out of reach.
@@ -131,8 +146,8 @@ mod tests {
                 .answer(Vm { power_state: PowerState::Halted, ..vm.clone() }.encode());
             xapi.next("VIF.set_locking_mode").await.answer("".into());
         };
-        let (done, ()) = tokio::join!(lock_all(&client, &plan, &duty), answers);
-        assert!(done);
+        let (open, ()) = tokio::join!(lock_all(&client, plan.idle.iter(), &duty), answers);
+        assert!(open.is_empty(), "{open:?}");
     }
 
     /// The driver that has the pool by then has just opened it for a guest.
@@ -146,7 +161,7 @@ mod tests {
             tell.send_replace(Duty::Standby(Standby::NotAdopted));
             unanswered
         };
-        let work = async { tokio::join!(lock_all(&client, &plan, &duty), answers) };
+        let work = async { tokio::join!(lock_all(&client, plan.idle.iter(), &duty), answers) };
         assert!(timeout(PATIENCE, work).await.is_ok(), "it waits for XAPI");
         assert!(xapi.is_silent());
     }

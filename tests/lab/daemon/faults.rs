@@ -271,6 +271,8 @@ fn a_vif_that_could_not_be_locked() -> Result<()> {
     // By then the last event of the guest's end has come.
     std::thread::sleep(Duration::from_secs(2));
     ensure!(lab.vif("web2", 0)?.1.locking_mode == LockingMode::Locked);
+    let refused = format!("{:?}", daemon.hook("terminate", "web2").err());
+    ensure!(refused.contains("still open for the next start"), "{refused}");
     lab.mock()?.faults().inject(Fault::Clear);
     daemon
         .until("the VIF is locked", |_| Ok(lab.vif("web2", 0)?.1.locking_mode == LockingMode::NetworkDefault))
