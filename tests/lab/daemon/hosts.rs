@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::frame::arp_request;
-use e2e::lab::{Backend, OUTSIDE, ipv4, mac};
+use e2e::lab::{Backend, NetworkBackend, OUTSIDE, ipv4, mac};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
 use e2e::tap::Tap;
@@ -51,6 +51,9 @@ on_bridge_and_ovs! {
             lab.set_policy(&policy_of(&daemon)?)?;
             daemon.settle_since(whole)?;
             lab.forget_neighbours("web2")?;
+            if lab.network_backend("host2")? == NetworkBackend::OpenVSwitch {
+                lab.forget_cached_flows("host2")?;
+            }
             check(expectations(&lab)?);
         }
         ensure!(shouting.stop()? > 100 && heard.load(Ordering::Relaxed) > 0, "the guest heard nothing at all");
