@@ -14,7 +14,7 @@ use store::Store;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval_at};
-use xenapi::{CallError, Pool};
+use xenapi::{CallError, Client, Pool, Ref};
 
 use self::claimant::Claimant;
 pub(super) use self::record::Claim;
@@ -29,14 +29,14 @@ pub(super) const KEY: &str = "drawbridge:writer";
 /// So often the claim is brought up to date.
 const RENEW: Duration = Duration::from_secs(10);
 
-/// Whether a pool's record names this driver.
-pub(super) fn is_own(pool: &Pool, instance: &str) -> bool {
-    read(pool).is_some_and(|found| found.instance == instance)
+/// The driver that a pool's record names; none while the record is being replaced.
+pub(super) fn writer(pool: &Pool) -> Option<String> {
+    read(pool).map(|found| found.instance)
 }
 
 /// What the claim is decided from, and who is told.
 pub(super) struct Claiming {
-    pub client: xenapi::Client,
+    pub client: Client,
     pub store: Store,
     pub pool: watch::Receiver<Arc<Seen>>,
     /// Those that the hosts' workers have their shares of.
@@ -51,7 +51,8 @@ pub(super) struct Claiming {
 
 /// Decides what this driver's duty is, and keeps the pool's record true, until the driver has stopped.
 ///
-/// XAPI may take minutes to write: meanwhile it is listened to. A write is never dropped half way, it would leave no record at all.
+/// XAPI may take minutes to write: meanwhile it is listened to. A write that is dropped half way leaves no record at all: that happens only
+/// at the end of the daemon, which waits a few seconds for the last word and then ends its session.
 pub(super) async fn claim(given: Claiming, own: Claim) {
     let Claiming { client, store, mut pool, mut plans, mut insisted, duties, take_turn, mut drained } = given;
     tokio::select! {
@@ -83,9 +84,7 @@ pub(super) async fn claim(given: Claiming, own: Claim) {
             counts.get_or_insert_with(|| state.generation());
             if let Some(claim) = claimant.next_write() {
                 let (client, reference) = (client.clone(), reference.clone());
-                writes.spawn(async move {
-                    client.set_pool_other_config(&reference, KEY, &claim.to_string()).await
-                });
+                writes.spawn(async move { write(&client, &reference, &claim).await });
             }
         }
         let turn = claimant.turn();
@@ -105,7 +104,11 @@ pub(super) async fn claim(given: Claiming, own: Claim) {
         }
         let changed = tokio::select! {
             Some(written) = writes.join_next() => {
-                claimant.wrote(succeeded(written));
+                match succeeded(written) {
+                    Some(Written::Whole) => claimant.wrote(true),
+                    Some(Written::Nothing { later }) => claimant.gave_way(later),
+                    None => claimant.wrote(false),
+                }
                 continue;
             }
             _ = renew.tick() => {
@@ -125,13 +128,32 @@ pub(super) async fn claim(given: Claiming, own: Claim) {
     }
 }
 
-fn succeeded(written: Result<Result<(), CallError>, JoinError>) -> bool {
+/// What became of a write.
+enum Written {
+    /// The record is the claim.
+    Whole,
+    /// The record names a driver that came later.
+    Nothing { later: Claim },
+}
+
+/// Writes a claim. This driver may have slept, and its events may not have come yet, or not tell what the record said in between: so
+/// XAPI is asked first whether a later driver is there.
+async fn write(client: &Client, pool: &Ref<Pool>, claim: &Claim) -> Result<Written, CallError> {
+    let found = client.pools().await?.get(pool).and_then(read);
+    if let Some(later) = found.filter(|found| found.in_order(claim).is_gt()) {
+        return Ok(Written::Nothing { later });
+    }
+    client.set_pool_other_config(pool, KEY, &claim.to_string()).await?;
+    Ok(Written::Whole)
+}
+
+fn succeeded(written: Result<Result<Written, CallError>, JoinError>) -> Option<Written> {
     match written {
-        Ok(Ok(())) => true,
+        Ok(Ok(written)) => Some(written),
         Ok(Err(error)) => {
             let error = chain(&error);
             tracing::warn!(error, "the pool's record does not say yet that this driver writes");
-            false
+            None
         }
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

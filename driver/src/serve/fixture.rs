@@ -8,8 +8,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use xenapi::{Client, ClientConfig, PowerState, Ref, Tls, Uuid, Vm};
+use xenapi::{Client, ClientConfig, Pool, PowerState, Record as _, Ref, Tls, Uuid, Vm};
 
+use super::claim::KEY;
 use crate::intake::inventory::Inventory;
 
 pub(super) fn reference<C>(name: &str) -> Ref<C> {
@@ -33,6 +34,20 @@ pub(super) fn pool(host: &str, scheduled: Option<&str>, domid: u32) -> Inventory
         xenstore_data: BTreeMap::new(),
     };
     Inventory { vms: [(reference("vm"), vm)].into(), ..Inventory::default() }
+}
+
+/// A pool whose record says this of who writes.
+pub(super) fn pool_record(says: Option<String>) -> Pool {
+    Pool {
+        uuid: "00000000-0000-0000-0000-000000000001".parse().unwrap(),
+        master: Ref::null(),
+        other_config: says.map(|says| (KEY.to_owned(), says)).into_iter().collect(),
+    }
+}
+
+/// The same as XAPI answers it.
+pub(super) fn records(says: Option<String>) -> Value {
+    Value::Struct([(reference::<Pool>("pool").to_string(), pool_record(says).encode())].into())
 }
 
 /// Longer than any of these tests takes, and shorter than a call may.

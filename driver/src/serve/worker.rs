@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use backon::ExponentialBackoff;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use xenapi::{Backend, Host, Ref};
 
 use super::bell::Bell;
-use super::claim::is_own;
+use super::claim::writer;
 use super::duty::{Duty, relieved};
 use super::health::Health;
 use super::looks::Looks;
@@ -26,8 +26,13 @@ use crate::run::Pool;
 /// The pause after the first failure is as long, or up to twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
+/// So often it is asked again who has the pool, if its record names nobody, and the first pause before that: three seconds in all, at most.
+const GAPS: usize = 4;
+const SHORTEST_GAP: Duration = Duration::from_millis(100);
+
 /// Why a host is not worked on though it should be.
 const LOST: &str = "another driver has taken this pool over";
+const NOBODYS: &str = "somebody else has written to hosts, and the pool does not say which driver writes; this one says so within seconds";
 
 /// What a host should hold, and what that was decided from.
 #[derive(Clone, Debug)]
@@ -298,13 +303,21 @@ impl Worker {
     /// may have slept, and its events may not have come yet. XAPI is asked before anything is done.
     async fn dispel_doubts(&mut self) -> Result<(), String> {
         let doubts = dom0::doubts();
-        if doubts != self.dispelled {
-            let pools = self.pool.client.pools().await.map_err(|error| chain(&error))?;
-            if !pools.values().any(|pool| is_own(pool, &self.instance)) {
-                return Err(LOST.to_owned());
-            }
-            self.dispelled = doubts;
+        if doubts == self.dispelled {
+            return Ok(());
         }
+        // While it is replaced, the record names nobody.
+        let mut pauses = pauses(SHORTEST_GAP, self.timing.longest_pause).take(GAPS);
+        loop {
+            let pools = self.pool.client.pools().await.map_err(|error| chain(&error))?;
+            match (pools.values().find_map(writer), pauses.next()) {
+                (Some(writer), _) if *writer == *self.instance => break,
+                (Some(_), _) => return Err(LOST.to_owned()),
+                (None, Some(pause)) => sleep(pause).await,
+                (None, None) => return Err(NOBODYS.to_owned()),
+            }
+        }
+        self.dispelled = doubts;
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Who has the pool, as far as one driver knows, and what it has to write about that. Nothing here waits for anything.
 //!
 //! XAPI lets nobody replace a record at once, or only if it is still the one that was read: a driver's write takes whatever stands there
-//! away, and adds its own. So it may come after that of a driver that took the pool over in the meantime. Two rules make good for that:
+//! away, and adds its own. So it may come after that of a driver that took the pool over in the meantime, though the record is read just
+//! before. Two rules make good for that:
 //! who has once seen a later turn has lost the pool, whatever the record says afterwards; and who sees an earlier one over its own writes
 //! anew, at once.
 
@@ -105,6 +106,14 @@ impl Claimant {
     pub(super) const fn wrote(&mut self, well: bool) {
         self.writing = false;
         self.claimed |= well;
+    }
+
+    /// A write has ended before anything was written: the record names a later driver.
+    pub(super) fn gave_way(&mut self, later: Claim) {
+        self.wrote(false);
+        self.see(Some(later), self.own.generation);
+        // Who had not claimed the pool yet comes after that one.
+        self.hear();
     }
 }
 

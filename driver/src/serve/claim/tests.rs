@@ -2,12 +2,12 @@ use store::By;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use xenapi::Ref;
 
 use super::super::drain;
-use super::super::fixture::{Call, PATIENCE, Xapi, reference};
+use super::super::fixture::{Call, PATIENCE, Xapi, pool_record, records, reference};
 use super::*;
 
+const READ: &str = "pool.get_all_records";
 const REMOVE: &str = "pool.remove_from_other_config";
 const ADD: &str = "pool.add_to_other_config";
 
@@ -29,13 +29,13 @@ fn other(turn: u64) -> Claim {
     Claim { turn, instance: "other".to_owned(), ..own() }
 }
 
+fn text(says: Option<&Claim>) -> Option<String> {
+    says.map(Claim::to_string)
+}
+
 fn pool(says: Option<&Claim>) -> Arc<Seen> {
-    let pool = Pool {
-        uuid: "00000000-0000-0000-0000-000000000001".parse().unwrap(),
-        master: Ref::null(),
-        other_config: says.map(|claim| (KEY.to_owned(), claim.to_string())).into_iter().collect(),
-    };
-    Arc::new(Seen { number: 1, pools: [(reference("pool"), pool)].into(), ..Seen::default() })
+    let pools = [(reference("pool"), pool_record(text(says)))].into();
+    Arc::new(Seen { number: 1, pools, ..Seen::default() })
 }
 
 impl Fixture {
@@ -68,7 +68,7 @@ impl Fixture {
     /// A driver that has the pool.
     async fn active() -> Self {
         let mut it = Self::start().await;
-        it.xapi.next(REMOVE).await.answer("".into());
+        it.remove(None).await.answer("".into());
         it.add().await;
         it.until(Duty::is_active).await;
         it
@@ -76,6 +76,17 @@ impl Fixture {
 
     fn see(&self, says: Option<&Claim>) {
         self.seen.send_replace(pool(says));
+    }
+
+    /// A write begins: what the record turns out to say.
+    async fn read(&mut self, says: Option<&Claim>) {
+        self.xapi.next(READ).await.answer(records(text(says)));
+    }
+
+    /// The first half of a write.
+    async fn remove(&mut self, says: Option<&Claim>) -> Call {
+        self.read(says).await;
+        self.xapi.next(REMOVE).await
     }
 
     /// The second half of a write, and what the record says then.
@@ -105,7 +116,7 @@ fn claim_in(call: &Call) -> Claim {
 async fn the_pool_is_listened_to_while_xapi_does_not_answer() {
     let mut it = Fixture::active().await;
     it.see(Some(&other(0)));
-    let unanswered = it.xapi.next(REMOVE).await;
+    let unanswered = it.remove(Some(&other(0))).await;
     it.see(Some(&other(2)));
     it.until_superseded().await;
     // What was begun is done to its end: half of it would leave no record. And it brings the pool back to nobody.
@@ -114,6 +125,30 @@ async fn the_pool_is_listened_to_while_xapi_does_not_answer() {
     it.see(Some(&other(2)));
     assert!(timeout(PATIENCE / 100, it.until(Duty::is_active)).await.is_err());
     assert!(it.xapi.is_silent());
+}
+
+/// A driver slept over the time to renew its claim. When it woke it wrote that over the next driver's, which its events had not told
+/// of yet; XAPI then said that it had the pool, and it went on.
+#[tokio::test]
+async fn who_slept_reads_whose_the_pool_is_before_it_renews_its_claim() {
+    let mut it = Fixture::active().await;
+    // Any reason to write will do.
+    it.see(Some(&other(0)));
+    it.read(Some(&other(2))).await;
+    it.until_superseded().await;
+    // Its events never tell.
+    it.see(None);
+    assert!(timeout(PATIENCE / 100, it.until(Duty::is_active)).await.is_err());
+    assert!(it.xapi.is_silent());
+}
+
+#[tokio::test]
+async fn who_finds_a_later_driver_before_it_has_claimed_the_pool_comes_after_that() {
+    let mut it = Fixture::start().await;
+    it.read(Some(&other(7))).await;
+    it.remove(Some(&other(7))).await.answer("".into());
+    assert_eq!(it.add().await.turn, 8);
+    it.until(Duty::is_active).await;
 }
 
 /// A round that is under way when the daemon is told to stop.
@@ -150,10 +185,10 @@ async fn the_last_word_comes_when_the_hosts_are_done() {
     let mut it = Fixture::active().await;
     it.see(None);
     let stopping = Stopping::begin(&it.end).await;
-    let early = timeout(PATIENCE / 100, it.xapi.next(REMOVE)).await;
+    let early = timeout(PATIENCE / 100, it.xapi.next(READ)).await;
     assert!(early.is_err(), "a host was still being written");
     stopping.round.send(()).unwrap();
-    it.xapi.next(REMOVE).await.answer("".into());
+    it.remove(None).await.answer("".into());
     it.add().await;
     // It is no longer known who has the pool.
     assert!(timeout(PATIENCE, async { while it.duty.changed().await.is_ok() {} }).await.is_ok());

@@ -4,7 +4,7 @@ use tokio::net::TcpListener;
 use xenapi::{Client, ClientConfig, Tls};
 
 use super::super::duty::Standby;
-use super::super::fixture::{PATIENCE, reference};
+use super::super::fixture::{PATIENCE, Xapi, records, reference};
 use super::*;
 
 /// A worker that has something to do, under a XAPI that takes calls and never answers.
@@ -20,6 +20,20 @@ async fn start(turns: &Arc<Turns>) -> Fixture {
     let xapi = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", xapi.local_addr().unwrap());
     let client = ClientConfig::new(url, "root", "secret".into(), Tls::PlainLoopback);
+    let Made { worker, duty, health, others } = make(turns, Client::new(client).unwrap());
+    tokio::spawn(worker.run());
+    Fixture { xapi, duty, health, _others: others }
+}
+
+/// A worker that does not run, and what belongs to it.
+struct Made {
+    worker: Worker,
+    duty: watch::Sender<Duty>,
+    health: watch::Receiver<Health>,
+    others: (watch::Sender<Task>, watch::Sender<u64>),
+}
+
+fn make(turns: &Arc<Turns>, client: Client) -> Made {
     let signer = Signer::from_private_key(generate_keypair().unwrap().0.expose()).unwrap();
     let wanted = HostDesired {
         backend: Backend::Bridge,
@@ -41,7 +55,7 @@ async fn start(turns: &Arc<Turns>) -> Fixture {
     let (tell, health) = watch::channel(Health::default());
     let duty = watch::Sender::new(Duty::Active);
     let worker = Worker {
-        pool: Arc::new(Pool { client: Client::new(client).unwrap(), signer }),
+        pool: Arc::new(Pool { client, signer }),
         host: reference("host1"),
         tasks,
         kicks,
@@ -53,8 +67,7 @@ async fn start(turns: &Arc<Turns>) -> Fixture {
         instance: "me".into(),
         dispelled: dom0::doubts(),
     };
-    tokio::spawn(worker.run());
-    Fixture { xapi, duty, health, _others: (give, kick) }
+    Made { worker, duty, health, others: (give, kick) }
 }
 
 fn superseded() -> Duty {
@@ -86,4 +99,36 @@ async fn who_loses_the_pool_goes_no_further() {
     duty.send_replace(superseded());
     let health = timeout(PATIENCE, health.wait_for(|health| health.attempts > 0)).await.unwrap().unwrap();
     assert_eq!(health.failing.as_ref().map(|failing| failing.reason.as_str()), Some(LOST));
+}
+
+/// What comes of a doubt whose pool the record says in turn to be these drivers'; the last one for good.
+async fn in_doubt(says: &[Option<&str>]) -> Result<(), String> {
+    let mut xapi = Xapi::start().await;
+    let Made { mut worker, .. } = make(&Arc::new(Turns::new(4)), xapi.client.clone());
+    worker.dispelled = u64::MAX;
+    let mut done = tokio::spawn(async move { worker.dispel_doubts().await });
+    let mut says = says.iter();
+    let mut last = None;
+    loop {
+        tokio::select! {
+            done = &mut done => {
+                assert_eq!(says.next(), None, "not asked often enough");
+                return done.unwrap();
+            }
+            call = xapi.next("pool.get_all_records") => {
+                last = says.next().copied().unwrap_or(last);
+                call.answer(records(last.map(|name| format!("1 {name} s 7"))));
+            }
+        }
+    }
+}
+
+/// A driver was renewing its claim when an operator's command wrote to a host: it said that another driver had the pool.
+#[tokio::test]
+async fn a_record_that_names_nobody_is_asked_for_again() {
+    assert_eq!(in_doubt(&[Some("me")]).await, Ok(()));
+    assert_eq!(in_doubt(&[None, None, Some("me")]).await, Ok(()));
+    assert_eq!(in_doubt(&[Some("another")]).await.unwrap_err(), LOST);
+    assert_eq!(in_doubt(&[None, Some("another")]).await.unwrap_err(), LOST);
+    assert_eq!(in_doubt(&[None]).await.unwrap_err(), NOBODYS);
 }

@@ -111,9 +111,10 @@ struct Driver {
     writing: Option<Call>,
 }
 
-/// A write is two calls.
+/// A write is two calls, after a look.
 #[derive(Clone)]
 enum Call {
+    Read(Claim),
     Remove(Claim),
     Add(Claim),
     Answer,
@@ -152,6 +153,7 @@ impl World {
     /// XAPI carries a call out; what comes next, or nothing if it refuses.
     fn carry_out(&mut self, call: Call) -> Option<Call> {
         match call {
+            Call::Read(claim) => Some(Call::Remove(claim)),
             Call::Remove(claim) => {
                 self.set(None);
                 Some(Call::Add(claim))
@@ -178,6 +180,10 @@ impl World {
             Event::Go => match driver.writing.take() {
                 None => return,
                 Some(Call::Answer) => driver.claimant.wrote(true),
+                Some(Call::Read(claim)) => match self.record.clone() {
+                    Some(later) if later.in_order(&claim).is_gt() => driver.claimant.gave_way(later),
+                    _ => driver.writing = Some(Call::Remove(claim)),
+                },
                 Some(call) => {
                     let next = self.carry_out(call);
                     let driver = &mut self.drivers[n];
@@ -205,7 +211,7 @@ impl World {
             && let Some(claim) = driver.claimant.next_write()
         {
             assert!(driver.writing.is_none(), "two writes at once");
-            driver.writing = Some(Call::Remove(claim));
+            driver.writing = Some(Call::Read(claim));
         }
     }
 
