@@ -53,6 +53,11 @@ pub enum DatabaseError {
     Migrate(#[source] MigrateError),
     #[error("the store's tables were brought to another form since the daemon was started: start it anew")]
     OtherForm,
+    #[error(
+        "the store's database holds another store since, or an older state of this one: bring it back as it was, or stop the \
+         daemon and start it on what is there"
+    )]
+    OtherStore,
     #[error("the store's database refuses a statement")]
     Statement(#[from] sqlx::Error),
     #[error("{table} {id} in the store makes no sense: {message}; restore a backup or mend it by hand")]
@@ -73,15 +78,19 @@ impl Database {
         Ok(database)
     }
 
-    /// Connects anew, able to write; says the generation as well. Tables are made and changed only at start: those that are not there
-    /// any more are no new store.
-    pub(crate) async fn reopen(url: &str) -> Result<(Self, u64), DatabaseError> {
+    /// Connects anew, able to write; says the generation as well. Only at start tables are made or changed, and a store is taken as it
+    /// is found: here one that is gone is no new one, and one that is behind `known` (its name and generation) may be half of a
+    /// backup that is being brought back.
+    pub(crate) async fn reopen(url: &str, known: (&str, u64)) -> Result<(Self, u64), DatabaseError> {
         let reopen = async {
             let mut database = Self::connect(url).await?;
             database.check_form().await?;
             database.probe().await?;
-            let generation = database.generation().await?;
-            Ok::<_, DatabaseError>((database, generation))
+            let (store, generation) = (database.identity().await?, database.generation().await?);
+            if store != known.0 || generation < known.1 {
+                return Err(DatabaseError::OtherStore);
+            }
+            Ok((database, generation))
         };
         within(AGAIN, reopen).await
     }
@@ -121,11 +130,16 @@ impl Database {
         }
     }
 
-    /// What tells this store from any other; its copies have the same.
-    pub(crate) async fn identity(&mut self) -> Result<String, DatabaseError> {
+    /// Gives a store that is new its name.
+    pub(crate) async fn name(&mut self) -> Result<(), DatabaseError> {
         let name = sqlx::query("UPDATE meta SET store = $1 WHERE id = 1 AND store = ''")
             .bind(uuid::Uuid::new_v4().to_string());
         within(STATEMENT, name.execute(&mut self.connection)).await?;
+        Ok(())
+    }
+
+    /// What tells this store from any other; its copies have the same.
+    pub(crate) async fn identity(&mut self) -> Result<String, DatabaseError> {
         let read = sqlx::query_as("SELECT store FROM meta WHERE id = 1");
         let (store,): (String,) = within(STATEMENT, read.fetch_one(&mut self.connection)).await?;
         Ok(store)

@@ -65,7 +65,7 @@ pub struct Store {
 /// What the writer publishes.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    identity: String,
+    pub(crate) identity: String,
     state: watch::Sender<Arc<State>>,
     generation: watch::Sender<u64>,
     touched: Mutex<Log>,
@@ -86,6 +86,7 @@ impl Store {
     /// [`DatabaseError`]
     pub async fn open(url: &str) -> Result<Self, DatabaseError> {
         let mut database = Database::open(url).await?;
+        database.name().await?;
         let identity = database.identity().await?;
         let state = database.load().await?;
         let (requests, receiver) = mpsc::channel(WAITING);

@@ -212,7 +212,8 @@ impl Writer {
         if self.database.is_some() {
             return Ok(());
         }
-        let (mut database, generation) = Database::reopen(&self.url).await?;
+        let (mut database, generation) =
+            Database::reopen(&self.url, (&self.shared.identity, self.state.generation())).await?;
         if generation != self.state.generation() {
             self.state = database.load().await?;
             self.shared.publish(&self.state, None);

@@ -92,7 +92,7 @@ async fn start() -> Server {
         started.expect("setpriv, from the package util-linux").wait().expect("its end");
     });
     let server = Server { directory };
-    for _ in 0..300 {
+    for _ in 0..600 {
         if sqlx::PgConnection::connect(&server.url("postgres")).await.is_ok() {
             return server;
         }
