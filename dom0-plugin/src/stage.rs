@@ -38,12 +38,15 @@ pub(crate) fn assemble(
 
     let upload = Upload { folder: uploads.join(format!("{}-{}", caller.key_id(), part.upload)) };
     staged.retain(|staged| staged.upload.folder != upload.folder);
-    make_room(staged, part)?;
-    if upload.folder.exists() {
-        upload.check(request, part, now)?;
-    } else if part.part != 1 {
+    let is_new = !upload.folder.exists();
+    if is_new && part.part != 1 {
         return Err(Refusal::new(Code::PartMissing).detail(1));
-    } else {
+    }
+    if !is_new {
+        upload.check(request, part, now)?;
+    }
+    make_room(staged, part)?;
+    if is_new {
         upload.begin(request, now)?;
     }
     if !part.is_last() {
