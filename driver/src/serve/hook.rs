@@ -12,7 +12,7 @@ use super::Engine;
 use super::duty::{Duty, Standby};
 use super::health::Health;
 use super::hosts::Handle;
-use super::idle;
+use super::idle::{self, StillOpen};
 use super::plan::{Plan, Trouble};
 use crate::desired::{HostDesired, Problem, Subject};
 use crate::run::{RunError, Scope};
@@ -176,13 +176,10 @@ impl Engine {
                 }
             }
         }
-        while let Some(host) = waiting.join_next().await {
-            match host {
-                Ok(host) => hosts.push(host),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            }
-        }
+        let (done, open) = tokio::join!(waiting.join_all(), self.lock_idle(scope, &plan, end));
+        hosts.extend(done);
         let others = end.min((started + OTHERS).max(Instant::now()));
+        let mut waiting = JoinSet::new();
         for worker in workers.into_values() {
             waiting.spawn(other_host(worker, plan.number, others));
         }
@@ -195,27 +192,29 @@ impl Engine {
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         let concerned = |problem: &&Problem| scope.concerns(problem, inventory, &own);
         let mut problems: Vec<Problem> = plan.problems.iter().filter(concerned).cloned().collect();
-        if let Scope::Vm { vm, .. } = scope {
-            let open = timeout_at(end, self.lock_idle(vm, &plan)).await;
-            problems.extend(open.map_err(|_| HookError::Deadline(limit))??);
-        }
+        problems.extend(open);
         Ok(Outcome { generation: plan.generation, hosts, problems })
     }
 
-    /// Locks what the VM no longer uses, so that its next start finds it closed. Answers what is still open.
-    async fn lock_idle(&self, vm: &str, plan: &Plan) -> Result<Vec<Problem>, HookError> {
+    /// Locks what a hook's VM no longer uses, so that its next start finds it closed. Answers what is still open.
+    async fn lock_idle(&self, scope: &Scope, plan: &Plan, end: Instant) -> Vec<Problem> {
+        let Scope::Vm { vm, .. } = scope else { return Vec::new() };
         let guests: BTreeSet<_> = plan.seen.inventory.guests(vm).map(|(guest, _)| guest).collect();
-        let idle = plan.idle.iter().filter(|vif| guests.contains(&vif.found.vm));
-        let open = idle::lock_all(&self.client, idle, &self.duty).await;
-        if let Duty::Standby(reason) = &*self.duty.borrow() {
-            return Err(HookError::Standby(reason.clone()));
+        let mut problems = Vec::new();
+        for vif in plan.idle.iter().filter(|vif| guests.contains(&vif.found.vm)) {
+            let open = timeout_at(end, idle::lock_all(&self.client, [vif].into_iter(), &self.duty)).await;
+            let late = || {
+                vec![StillOpen { vif: vif.name.clone(), error: "XAPI has not answered in time".to_owned() }]
+            };
+            problems.extend(open.unwrap_or_else(|_| late()).into_iter().map(|StillOpen { vif, error }| {
+                Problem {
+                    subject: Subject::Vif(vif),
+                    vm: Some(vm.clone()),
+                    message: format!("the VIF is still open for the next start: {error}"),
+                }
+            }));
         }
-        let problems = open.into_iter().map(|idle::StillOpen { vif, error }| Problem {
-            subject: Subject::Vif(vif),
-            vm: Some(vm.to_owned()),
-            message: format!("the VIF is still open for the next start: {error}"),
-        });
-        Ok(problems.collect())
+        problems
     }
 
     /// Has a guest waited for where it goes, or no longer.
