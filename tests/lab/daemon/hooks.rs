@@ -60,7 +60,7 @@ on_bridge_and_ovs! {
         let fault = Fault::Plugin { host: Some("host1".to_owned()), action: PluginFault::Hang, times: 1000 };
         lab.mock()?.faults().inject(fault);
         lab.hard_reboot("web1")?;
-        let problem = problem(daemon.hook_within("reboot", "web1", 2))?;
+        let problem = problem(daemon.hook_within("reboot", "web1", 6))?;
         ensure!(problem.code == Code::Deadline, "{problem:?}");
         let report = problem.report.context("no report")?;
         let host1 = report.hosts.iter().find(|host| host.host == "host1").context("no host1")?;
@@ -274,7 +274,7 @@ fn a_port_that_the_switch_lacks() -> Result<()> {
     daemon.settle()?;
     // Of a kind that the switch cannot make.
     lab.ovs_vsctl("host1", &["--no-wait", "set", "Interface", "vif2.0", "type=gre"])?;
-    lab.ovs_vsctl("host1", &["--timeout=5", "wait-until", "Interface", "vif2.0", "ofport=-1"])?;
+    lab.ovs_vsctl("host1", &["--timeout=30", "wait-until", "Interface", "vif2.0", "ofport=-1"])?;
     daemon.until("it is seen", |daemon| Ok(daemon.host("host1")?.quarantined.len() == 1))?;
     ensure!(daemon.hook("create", "good")?.outcome == Outcome::Enforced);
     let problem = problem(daemon.hook("create", "bad"))?;
@@ -296,7 +296,7 @@ fn a_port_that_the_switch_lacks() -> Result<()> {
     check([outside.tcp(&good, 22, Family::V4).passes(), outside.tcp(&good, 80, Family::V4).blocked()]);
 
     lab.ovs_vsctl("host1", &["--no-wait", "set", "Interface", "vif2.0", "type=\"\""])?;
-    lab.ovs_vsctl("host1", &["--timeout=5", "wait-until", "Interface", "vif2.0", "ofport>0"])?;
+    lab.ovs_vsctl("host1", &["--timeout=30", "wait-until", "Interface", "vif2.0", "ofport>0"])?;
     daemon.until("it is seen", |daemon| Ok(daemon.host("host1")?.quarantined.is_empty()))?;
     daemon.settle()?;
     ensure!(daemon.hook("create", "bad")?.outcome == Outcome::Enforced);

@@ -1,6 +1,7 @@
 //! What happens in a pool's days: enforced by XAPI's events alone, and with hooks.
 
 use anyhow::{Result, ensure};
+use api::control::Outcome;
 use e2e::lab::{Backend, Daemon, Guest, Lab};
 use e2e::probe::check;
 use e2e::scenario::{POLICY, expectations, pool};
@@ -32,7 +33,11 @@ impl Told {
             Self::ByEvents => daemon.settle().map(drop),
             Self::ByHooks => {
                 let report = daemon.hook(event, vm)?;
-                ensure!(report.hosts.iter().all(|host| host.enforced), "{report:?}");
+                ensure!(report.outcome == Outcome::Enforced, "{report:?}");
+                // The other host is not waited for so long on a busy machine.
+                if !report.hosts.iter().all(|host| host.enforced) {
+                    daemon.settle()?;
+                }
                 Ok(())
             }
         }

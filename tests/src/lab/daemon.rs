@@ -352,12 +352,13 @@ impl Daemon<'_> {
     }
 }
 
-/// How many threads wanted to run for each processor in the last minute; at least one.
+/// How many threads wanted to run for each processor in the last minute, or do now as there are so many tests at a time; at least one.
 fn crowd() -> Result<f64> {
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let load: f64 = load.split(' ').next().unwrap_or_default().parse()?;
+    let tests = std::env::var("RUST_TEST_THREADS").ok().and_then(|tests| tests.parse().ok()).unwrap_or(1.0);
     let processors = u32::try_from(std::thread::available_parallelism()?.get())?;
-    Ok((load / f64::from(processors)).max(1.0))
+    Ok((load.max(tests) / f64::from(processors)).max(1.0))
 }
 
 impl Drop for Daemon<'_> {
