@@ -23,7 +23,7 @@ fn lab(crowd: &Crowd, backend: impl Into<Backend>, plugin: &Path) -> Result<Lab>
 
 /// As it is installed. The first time, each VIF is locked by three calls of XAPI's: that may take minutes.
 fn as_shipped(lab: &Lab) -> Result<DaemonBuilder<'_>> {
-    let daemon = lab.daemon("a")?.look_after(30).deadline(120).call_timeout(60).longest_pause(60);
+    let daemon = lab.daemon("a")?.look_after(5).deadline(120).call_timeout(60).longest_pause(5);
     Ok(daemon.patient_for(Duration::from_secs(600)))
 }
 

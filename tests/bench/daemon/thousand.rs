@@ -51,7 +51,7 @@ fn idle_for_a_while(daemons: &[(&str, &Daemon<'_>)]) -> Result<String> {
     let usages = || daemons.iter().map(|(_, daemon)| daemon.usage()).collect::<Result<Vec<Usage>>>();
     let before = usages()?;
     std::thread::sleep(IDLE);
-    let mut text = "Idle, every host looked at each 30 s:\n\n| | processor time a minute | of one processor | memory |\n|---|---|---|---|\n".to_owned();
+    let mut text = "Idle, every host looked at each 5 s:\n\n| | processor time a minute | of one processor | memory |\n|---|---|---|---|\n".to_owned();
     for ((what, _), (before, after)) in daemons.iter().zip(before.iter().zip(usages()?)) {
         let took = after.processor - before.processor;
         let part = took.as_secs_f64() / IDLE.as_secs_f64() * 100.0;
