@@ -20,7 +20,7 @@ use crate::first_packet::{LOUD, forbidden, with_loud};
 use crate::on_each;
 
 /// Policy changes under traffic.
-const REFRESHES: usize = if cfg!(feature = "soak") { 2000 } else { 100 };
+const REFRESHES: u64 = if cfg!(feature = "soak") { 2000 } else { 100 };
 /// Long enough for a connection that was cut to be found dead.
 const DEAD: Duration = Duration::from_millis(400);
 /// Long enough for one that lives to show it: TCP asks again by itself, ever more rarely.
@@ -148,7 +148,7 @@ on_each! {
             lab.set_policy(if round % 2 == 0 { &policy } else { POLICY })?;
             ensure!(!lab.apply()?.success()?.changed()?.is_empty(), "round {round} changed nothing");
         }
-        traffic.judge()?;
+        traffic.judge_after(REFRESHES)?;
     }
 
     /// Nothing is kept but what stands in the hosts: after every restart the driver knows all rules again, adds to them
