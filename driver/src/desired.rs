@@ -100,6 +100,17 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// A VIF that a hook's VM no longer uses could not be locked.
+    pub(crate) fn still_open(vif: &VifLocking, vm: &str, why: &str) -> Self {
+        Self {
+            subject: Subject::Vif(vif.name.clone()),
+            vm: Some(vm.to_owned()),
+            message: format!("the VIF is still open for the next start: {why}"),
+        }
+    }
+}
+
 /// What a problem is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use ruleset::model::{Port, PortSecurity};
-use xenapi::{CallError, Client, LockingMode, Ref, Vif};
+use xenapi::{CallError, Client, Kind, LockingMode, PowerState, Ref, Vif};
 
 /// A VIF with the locking it has and the locking it should have.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct VifLocking {
     /// XAPI's reference.
     pub reference: Ref<Vif>,
@@ -132,19 +132,6 @@ impl VifLocking {
         steps
     }
 
-    /// The same VIF as it was read later.
-    #[must_use]
-    pub(crate) fn with(&self, found: Vif) -> Self {
-        let Self { reference, name, wanted, found: _, default_is_disabled } = self;
-        Self {
-            reference: reference.clone(),
-            name: name.clone(),
-            wanted: wanted.clone(),
-            found,
-            default_is_disabled: *default_is_disabled,
-        }
-    }
-
     /// The steps in words, for a plan.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
@@ -170,6 +157,28 @@ impl VifLocking {
             }
         }
         Ok(())
+    }
+
+    /// The same for a VIF without an interface, so that its next start finds it closed. It is read anew before: since it was found
+    /// its VM may have been started, or be gone, and then there is nothing to do.
+    ///
+    /// # Errors
+    /// [`CallError`]; then it may still be open.
+    pub async fn close_idle(&self, client: &Client) -> Result<(), CallError> {
+        match self.close_if_idle(client).await {
+            Err(CallError::Api(error)) if matches!(error.kind(), Kind::HandleInvalid { .. }) => Ok(()),
+            done => done,
+        }
+    }
+
+    async fn close_if_idle(&self, client: &Client) -> Result<(), CallError> {
+        let found = client.record(&self.reference).await?;
+        let vm = client.record(&found.vm).await?;
+        let is_up = matches!(vm.power_state, PowerState::Running | PowerState::Paused);
+        match is_up && found.currently_attached {
+            true => Ok(()),
+            false => Self { found, ..self.clone() }.carry_out(client).await,
+        }
     }
 }
 

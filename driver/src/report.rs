@@ -49,8 +49,7 @@ pub struct HostReport {
     pub quarantined: Vec<Quarantined>,
     /// Bytes of rules written.
     pub bytes_written: usize,
-    /// What stands there is not what was read, as when another writer came in between, or a port is not there (yet): worth another
-    /// try.
+    /// It failed because what stands there is not what was read, as when another writer came in between: worth another try.
     #[serde(skip)]
     pub overtaken: bool,
     /// It failed because XAPI holds it for offline.
@@ -193,12 +192,17 @@ impl HostReport {
         self.close(policy, ports, family, false, &reason);
     }
 
-    /// Tells of ports that the switch does not have: one whose locking somebody sets at this moment will come.
+    /// Tells of ports that the switch does not have.
     pub(crate) fn portless(&mut self, policy: &HostPolicy, ports: &BTreeSet<VifUuid>) {
         let reason =
             "the switch has no port for it, though XAPI says that it is plugged: see ovs-vsctl show there";
         self.close(policy, ports, None, true, reason);
-        self.overtaken = true;
+    }
+
+    /// Whether another round may lead further: somebody came in between, or the switch lacks a port that it did not lack `before`.
+    /// (One whose locking somebody sets at this moment will come.)
+    pub(crate) fn asks_for_another(&self, before: &[Quarantined]) -> bool {
+        self.overtaken || !Self::missing(&self.quarantined).is_subset(&Self::missing(before))
     }
 
     /// The VIFs that the switch has no port for, by the names they would have there.

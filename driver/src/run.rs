@@ -7,7 +7,7 @@ use std::sync::Arc;
 use drawbridge_wire::Signer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use xenapi::{CallError, Client, Host, Kind, Ref};
+use xenapi::{CallError, Client, Host, Ref};
 
 use crate::config::{Config, ConfigError};
 use crate::desired::{Announced, Binding, Desired, HostDesired, Problem, Subject, expecting};
@@ -247,7 +247,11 @@ pub async fn run(
         let in_scope = if is_first {
             hosts_in_scope(scope, own.clone(), &bindings, &inventory, &hosts)
         } else {
-            reports.iter().filter(|(_, report)| report.overtaken).map(|(host, _)| host.clone()).collect()
+            reports
+                .iter()
+                .filter(|(_, report)| report.asks_for_another(&[]))
+                .map(|(host, _)| host.clone())
+                .collect()
         };
         let mode = if write { Mode::Apply { generation } } else { Mode::Plan };
         let round =
@@ -256,7 +260,7 @@ pub async fn run(
             let report = report.after(reports.remove(&host));
             reports.insert(host, report);
         }
-        if !reports.values().any(|report| report.overtaken) || !rounds.again().await {
+        if !reports.values().any(|report| report.asks_for_another(&[])) || !rounds.again().await {
             break;
         }
         is_first = false;
@@ -282,16 +286,11 @@ async fn lock_again(
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     let Scope::Vm { vm, .. } = scope else { return (done, failed) };
     let about: BTreeSet<_> = inventory.guests(vm).map(|(reference, _)| reference).collect();
-    for vif in idle.iter().filter(|vif| about.contains(&vif.found.vm)) {
-        match vif.carry_out(client).await {
+    let idle = idle.iter().filter(|vif| about.contains(&vif.found.vm) && !vif.steps().is_empty());
+    for vif in idle {
+        match vif.close_idle(client).await {
             Ok(()) => done.extend(vif.describe()),
-            // Destroyed in the meantime.
-            Err(CallError::Api(error)) if matches!(error.kind(), Kind::HandleInvalid { .. }) => {}
-            Err(error) => failed.push(Problem {
-                subject: Subject::Vif(vif.name.clone()),
-                vm: Some(vm.clone()),
-                message: format!("the VIF is still open for the next start: {}", chain(&error)),
-            }),
+            Err(error) => failed.push(Problem::still_open(vif, vm, &chain(&error))),
         }
     }
     (done, failed)

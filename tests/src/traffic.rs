@@ -154,8 +154,8 @@ pub fn refused(number: u8) -> Vec<Vec<u8>> {
 pub struct Traffic {
     flows: Vec<(String, Flow)>,
     refused: Refused,
-    /// So many packets the switch itself may lose of each.
-    spared: u64,
+    /// Whether a switch in user space carries them.
+    by_flows: bool,
 }
 
 /// A packet that a switch in user space has taken half of its way (to connection tracking and back) is lost if its
@@ -178,8 +178,7 @@ impl Traffic {
             }
         }
         let by_flows = lab.network_backend("host1")? == NetworkBackend::OpenVSwitch;
-        let spared = if by_flows { LOST_BETWEEN_FLOWS } else { 0 };
-        Ok(Self { flows, refused: Refused::start(lab)?, spared })
+        Ok(Self { flows, refused: Refused::start(lab)?, by_flows })
     }
 
     /// Nothing of what is refused arrived, nothing of what is allowed was lost (by a switch in user space: next to nothing).
@@ -196,7 +195,7 @@ impl Traffic {
     /// # Errors
     /// Otherwise.
     pub fn judge_after(self, refreshes: u64) -> Result<()> {
-        let spared = if self.spared == 0 { 0 } else { self.spared.max(refreshes / 10) };
+        let spared = if self.by_flows { LOST_BETWEEN_FLOWS.max(refreshes / 10) } else { 0 };
         for (name, report) in self.end()? {
             ensure!(report.lost_at_most(spared), "{name} noticed: {report:?}");
         }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::StatusCode;
 use drawbridge_wire::xmlrpc::{MethodCall, Response, Value, decode_call, encode_response};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use xenapi::{Client, ClientConfig, Pool, PowerState, Record as _, Ref, Tls, Uuid, Vm};
@@ -60,7 +61,7 @@ pub(super) struct Xapi {
     calls: mpsc::UnboundedReceiver<Call>,
 }
 
-/// A call that waits for its answer; dropped, its connection is cut.
+/// A call that waits for its answer; dropped, it fails.
 #[derive(Debug)]
 pub(super) struct Call {
     pub call: MethodCall,
@@ -80,11 +81,8 @@ impl Xapi {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = ClientConfig::new(url, "root", "secret".into(), Tls::PlainLoopback);
         let (tell, calls) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, tell.clone()));
-            }
-        });
+        let router = Router::new().fallback(move |body| answer(body, tell.clone()));
+        tokio::spawn(async { axum::serve(listener, router).await });
         Self { client: Client::new(client).unwrap(), calls }
     }
 
@@ -101,34 +99,17 @@ impl Xapi {
     }
 }
 
-async fn serve(stream: TcpStream, calls: mpsc::UnboundedSender<Call>) -> Option<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let (mut length, mut line) = (0, String::new());
-        while line != "\r\n" {
-            line.clear();
-            if stream.read_line(&mut line).await.ok()? == 0 {
-                return None;
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().ok()?;
-            }
+async fn answer(body: String, calls: mpsc::UnboundedSender<Call>) -> Result<String, StatusCode> {
+    let call = decode_call(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let value = match call.name.as_str() {
+        "session.login_with_password" => "OpaqueRef:session".into(),
+        _ => {
+            let (answer, answered) = oneshot::channel();
+            let lost = || StatusCode::INTERNAL_SERVER_ERROR;
+            calls.send(Call { call, answer }).map_err(|_| lost())?;
+            answered.await.map_err(|_| lost())?
         }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await.ok()?;
-        let call = decode_call(std::str::from_utf8(&body).ok()?).ok()?;
-        let value = match call.name.as_str() {
-            "session.login_with_password" => "OpaqueRef:session".into(),
-            _ => {
-                let (answer, answered) = oneshot::channel();
-                calls.send(Call { call, answer }).ok()?;
-                answered.await.ok()?
-            }
-        };
-        let members =
-            [("Status", "Success".into()), ("Value", value)].map(|(name, it)| (name.to_owned(), it));
-        let body = encode_response(&Response::Value(Value::Struct(members.into())));
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-        stream.write_all((head + &body).as_bytes()).await.ok()?;
-    }
+    };
+    let members = [("Status", "Success".into()), ("Value", value)].map(|(name, it)| (name.to_owned(), it));
+    Ok(encode_response(&Response::Value(Value::Struct(members.into()))))
 }

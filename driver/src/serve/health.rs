@@ -155,7 +155,7 @@ mod tests {
             complaints: Vec::new(),
             quarantined: missing.iter().map(closed).collect(),
             bytes_written,
-            overtaken: !missing.is_empty(),
+            overtaken: false,
             offline: false,
             standing: None,
             error: None,
@@ -178,16 +178,18 @@ mod tests {
             wanted: Arc::new(wanted),
         };
         let mut health = Health::default();
-        for (missing, bytes_written, drifts) in [
-            (&[][..], 9, 0),
+        for (missing, bytes_written, again, drifts) in [
+            (&[][..], 9, false, 0),
             // It goes, stays away, another hand is at our flows meanwhile, it comes back.
-            (&["vif1.0"], 9, 0),
-            (&["vif1.0"], 0, 0),
-            (&["vif1.0"], 9, 1),
-            (&[], 9, 1),
-            (&[], 9, 2),
+            (&["vif1.0"], 9, true, 0),
+            (&["vif1.0"], 0, false, 0),
+            (&["vif1.0"], 9, false, 1),
+            (&[], 9, false, 1),
+            (&[], 9, false, 2),
         ] {
-            health.note(report(missing, bytes_written), &task, health.enforced.is_some());
+            let report = report(missing, bytes_written);
+            assert_eq!(report.asks_for_another(&health.quarantined), again, "it is waited for once");
+            health.note(report, &task, health.enforced.is_some());
             assert!(health.stands(1) && health.failing.is_none());
             assert_eq!((health.quarantined.len(), health.drifts), (missing.len(), drifts), "{missing:?}");
         }

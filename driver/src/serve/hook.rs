@@ -1,20 +1,21 @@
 //! Synchronous hooks: the compute driver says that something happened, waits, and gets the truth.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ruleset::ids::VifUuid;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use xenapi::{Host, Ref};
 
 use super::Engine;
 use super::duty::{Duty, Standby};
 use super::health::Health;
 use super::hosts::Handle;
-use super::idle::{self, StillOpen};
+use super::idle;
 use super::plan::{Plan, Trouble};
-use crate::desired::{HostDesired, Problem, Subject};
+use crate::desired::{HostDesired, Problem};
 use crate::run::{RunError, Scope};
 
 /// Hosts that merely have rules about the VM are waited for so long, if the hook's own are done by then: one that is dead
@@ -141,27 +142,15 @@ impl Engine {
             (_, Some(Migration::Over)) => Some(about.as_ref()),
             _ => None,
         };
-        let mut left = BTreeSet::new();
-        if let Some(about) = leaves {
-            let hosts = workers.iter().filter(|(host, worker)| {
-                let wanted = plan.hosts.get(*host).map(Arc::as_ref);
-                may_be_left(worker.health().standing.as_deref(), wanted, about)
-            });
-            left.extend(hosts.map(|(host, _)| host.clone()).filter(|host| !own.contains(host)));
-        }
+        let left = leaves.map_or_else(BTreeSet::new, |about| may_hold(&workers, &plan, about, &own));
         let mut waiting = JoinSet::new();
         let mut hosts = Vec::new();
-        // What stands where the pool does not say how packets are switched, nobody knows either.
         if leaves.is_some() {
-            let unknown = inventory
-                .hosts
-                .iter()
-                .filter(|(host, _)| !workers.contains_key(*host) && !own.contains(*host));
-            hosts.extend(unknown.map(|(_, host)| HostOutcome {
-                name: host.name_label.clone(),
-                own: false,
-                state: Err(Why::Gone),
-            }));
+            // What stands where the pool does not say how packets are switched, nobody knows either.
+            let unknown =
+                inventory.hosts.iter().filter(|(it, _)| !workers.contains_key(*it) && !own.contains(*it));
+            let named = |name: &String| HostOutcome { name: name.clone(), own: false, state: Err(Why::Gone) };
+            hosts.extend(unknown.map(|(_, host)| named(&host.name_label)));
         }
         for reference in own.iter().chain(&left) {
             match workers.remove(reference) {
@@ -202,17 +191,10 @@ impl Engine {
         let guests: BTreeSet<_> = plan.seen.inventory.guests(vm).map(|(guest, _)| guest).collect();
         let mut problems = Vec::new();
         for vif in plan.idle.iter().filter(|vif| guests.contains(&vif.found.vm)) {
-            let open = timeout_at(end, idle::lock_all(&self.client, [vif].into_iter(), &self.duty)).await;
-            let late = || {
-                vec![StillOpen { vif: vif.name.clone(), error: "XAPI has not answered in time".to_owned() }]
-            };
-            problems.extend(open.unwrap_or_else(|_| late()).into_iter().map(|StillOpen { vif, error }| {
-                Problem {
-                    subject: Subject::Vif(vif),
-                    vm: Some(vm.clone()),
-                    message: format!("the VIF is still open for the next start: {error}"),
-                }
-            }));
+            let closed = timeout_at(end, idle::close(&self.client, vif, &self.duty)).await;
+            if let Err(why) = closed.unwrap_or_else(|_| Err("XAPI has not answered in time".to_owned())) {
+                problems.push(Problem::still_open(vif, vm, &why));
+            }
         }
         problems
     }
@@ -280,6 +262,20 @@ fn ports_about(scope: &Scope, plan: &Plan) -> Option<BTreeSet<VifUuid>> {
     Some(bindings.map(|binding| binding.vif.clone()).collect())
 }
 
+/// The hosts, beside the hook's own, where something may stand that should no longer, of these VIFs or of any.
+fn may_hold(
+    workers: &BTreeMap<Ref<Host>, Handle>,
+    plan: &Plan,
+    about: Option<&BTreeSet<VifUuid>>,
+    own: &BTreeSet<Ref<Host>>,
+) -> BTreeSet<Ref<Host>> {
+    let others = workers.iter().filter(|(host, _)| !own.contains(*host));
+    let holding = others.filter(|(host, worker)| {
+        may_be_left(worker.health().standing.as_deref(), plan.hosts.get(*host).map(Arc::as_ref), about)
+    });
+    holding.map(|(host, _)| host.clone()).collect()
+}
+
 /// Whether something may stand on a host that it should hold no longer, of these VIFs or of any.
 fn may_be_left(
     standing: Option<&HostDesired>,
@@ -339,8 +335,6 @@ fn state_of(health: Option<Health>, plan: u64) -> Result<(), Why> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use ruleset::model::{Port, PortSecurity};
     use ruleset::resolve::{Attachment, HostPolicy};
     use xenapi::Backend;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
-use xenapi::{CallError, Client, Kind, PowerState};
+use xenapi::Client;
 
 use super::duty::{Duty, relieved};
 use super::pauses::pauses;
@@ -15,15 +15,6 @@ use crate::report::chain;
 
 /// Pauses before what could not be locked is tried again: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
-
-/// A VIF that could not be locked.
-#[derive(Debug)]
-pub(super) struct StillOpen {
-    /// Its name.
-    pub vif: String,
-    /// Why not.
-    pub error: String,
-}
 
 /// Locks what the newest plan says, as long as this driver is the one to write, until there are no more plans.
 pub(super) async fn lock(
@@ -35,9 +26,7 @@ pub(super) async fn lock(
     loop {
         let plan = plans.borrow_and_update().clone();
         let is_left = match plan {
-            Some(plan) if duty.borrow_and_update().is_active() => {
-                !lock_all(&client, plan.idle.iter(), &duty).await.is_empty()
-            }
+            Some(plan) if duty.borrow_and_update().is_active() => !lock_all(&client, &plan, &duty).await,
             _ => false,
         };
         failing = is_left.then(|| failing.unwrap_or_else(|| pauses(PAUSES.0, PAUSES.1)));
@@ -50,50 +39,41 @@ pub(super) async fn lock(
     }
 }
 
-/// Locks these, as long as this driver is the one to write. Answers which could not be locked, and why.
-pub(super) async fn lock_all(
-    client: &Client,
-    vifs: impl Iterator<Item = &VifLocking>,
-    duty: &watch::Receiver<Duty>,
-) -> Vec<StillOpen> {
-    let mut open = Vec::new();
-    for vif in vifs.filter(|vif| !vif.steps().is_empty()) {
-        let locked = tokio::select! {
-            // Whoever has the pool now may have opened it since it was read.
-            biased;
-            () = relieved(duty.clone()) => None,
-            locked = lock_again(client, vif) => Some(locked),
-        };
-        let error = match locked {
-            Some(Ok(())) => continue,
-            // Destroyed in the meantime.
-            Some(Err(CallError::Api(error))) if matches!(error.kind(), Kind::HandleInvalid { .. }) => {
-                continue;
-            }
-            Some(Err(error)) => chain(&error),
-            None => "this driver stops, or is not the one to write any more".to_owned(),
-        };
-        tracing::warn!(vif = vif.name, error, "the VIF is still open for the next start");
-        open.push(StillOpen { vif: vif.name.clone(), error });
+/// Whether there is nothing left to do for this driver.
+async fn lock_all(client: &Client, plan: &Plan, duty: &watch::Receiver<Duty>) -> bool {
+    let mut is_done = true;
+    for vif in &plan.idle {
+        if let Err(error) = close(client, vif, duty).await {
+            is_done = false;
+            tracing::warn!(vif = vif.name, error, "the VIF is still open for the next start");
+        }
     }
-    open
+    is_done
 }
 
-/// Locks a VIF, if it still has no interface: the plan may be from before XAPI was out of reach.
-async fn lock_again(client: &Client, vif: &VifLocking) -> Result<(), CallError> {
-    let found = client.record(&vif.reference).await?;
-    let vm = client.record(&found.vm).await?;
-    let is_up = matches!(vm.power_state, PowerState::Running | PowerState::Paused);
-    match is_up && found.currently_attached {
-        true => Ok(()),
-        false => vif.with(found).carry_out(client).await,
+/// Locks one, as long as this driver is the one to write: whoever has the pool by then may have opened it since it was read.
+///
+/// # Errors
+/// Why it may still be open.
+pub(super) async fn close(
+    client: &Client,
+    vif: &VifLocking,
+    duty: &watch::Receiver<Duty>,
+) -> Result<(), String> {
+    if vif.steps().is_empty() {
+        return Ok(());
+    }
+    tokio::select! {
+        biased;
+        () = relieved(duty.clone()) => Err("this driver stops, or is not the one to write any more".to_owned()),
+        done = vif.close_idle(client) => done.map_err(|error| chain(&error)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::time::timeout;
-    use xenapi::{LockingMode, Record as _, Ref, Vif, Vm};
+    use xenapi::{LockingMode, PowerState, Record as _, Ref, Vif, Vm};
 
     use super::super::duty::Standby;
     use super::super::fixture::{PATIENCE, Xapi, pool, reference};
@@ -122,8 +102,28 @@ mod tests {
         }
     }
 
-    fn plan() -> Plan {
-        Plan {
+    #[tokio::test]
+    async fn a_vif_without_an_interface_is_locked_again() {
+        let (mut xapi, (_tell, duty)) = (Xapi::start().await, watch::channel(Duty::Active));
+        let (client, vif) = (xapi.client.clone(), vif());
+        let answers = async {
+            xapi.next("VIF.get_record").await.answer(vif.found.encode());
+            let vm = &pool("host1", None, 1).vms[&reference("vm")];
+            xapi.next("VM.get_record")
+                .await
+                .answer(Vm { power_state: PowerState::Halted, ..vm.clone() }.encode());
+            xapi.next("VIF.set_locking_mode").await.answer("".into());
+        };
+        let (closed, ()) = tokio::join!(close(&client, &vif, &duty), answers);
+        assert_eq!(closed, Ok(()));
+    }
+
+    /// A VIF that XAPI would not lock stayed open until something else happened; and so did all that a driver had not locked while
+    /// another had the pool.
+    #[tokio::test]
+    async fn what_is_left_is_tried_again_and_so_is_all_by_who_takes_over() {
+        let mut xapi = Xapi::start().await;
+        let plan = Plan {
             number: 1,
             generation: 1,
             announced: 0,
@@ -132,39 +132,32 @@ mod tests {
             idle: vec![vif()],
             bindings: Vec::new(),
             problems: Vec::new(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_vif_without_an_interface_is_locked_again() {
-        let (mut xapi, (_tell, duty)) = (Xapi::start().await, watch::channel(Duty::Active));
-        let (client, plan) = (xapi.client.clone(), plan());
-        let answers = async {
-            xapi.next("VIF.get_record").await.answer(vif().found.encode());
-            let vm = &pool("host1", None, 1).vms[&reference("vm")];
-            xapi.next("VM.get_record")
-                .await
-                .answer(Vm { power_state: PowerState::Halted, ..vm.clone() }.encode());
-            xapi.next("VIF.set_locking_mode").await.answer("".into());
         };
-        let (open, ()) = tokio::join!(lock_all(&client, plan.idle.iter(), &duty), answers);
-        assert!(open.is_empty(), "{open:?}");
+        let (_plans, plans) = watch::channel(Some(Arc::new(plan)));
+        let (tell, duty) = watch::channel(Duty::Standby(Standby::NotAdopted));
+        tokio::spawn(lock(xapi.client.clone(), plans, duty));
+        tokio::task::yield_now().await;
+        assert!(xapi.is_silent());
+        tell.send_replace(Duty::Active);
+        for _ in 0..3 {
+            drop(xapi.next("VIF.get_record").await);
+        }
     }
 
     /// The driver that has the pool by then has just opened it for a guest.
     #[tokio::test]
     async fn who_loses_the_pool_after_reading_does_not_lock() {
         let (mut xapi, (tell, duty)) = (Xapi::start().await, watch::channel(Duty::Active));
-        let (client, plan) = (xapi.client.clone(), plan());
+        let (client, vif) = (xapi.client.clone(), vif());
         let answers = async {
-            xapi.next("VIF.get_record").await.answer(vif().found.encode());
+            xapi.next("VIF.get_record").await.answer(vif.found.encode());
             let unanswered = xapi.next("VM.get_record").await;
             tell.send_replace(Duty::Standby(Standby::NotAdopted));
             unanswered
         };
-        let work = async { tokio::join!(lock_all(&client, plan.idle.iter(), &duty), answers) };
-        let (open, _unanswered) = timeout(PATIENCE, work).await.expect("it does not wait for XAPI");
-        assert_eq!(open.len(), 1, "a hook does not say that it is locked");
+        let work = async { tokio::join!(close(&client, &vif, &duty), answers) };
+        let (closed, _unanswered) = timeout(PATIENCE, work).await.expect("it does not wait for XAPI");
+        assert!(closed.is_err(), "a hook does not say that it is locked");
         assert!(xapi.is_silent());
     }
 }

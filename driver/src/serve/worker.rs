@@ -231,10 +231,7 @@ impl Worker {
         };
         memory.standing = done.as_mut().ok().and_then(|report| report.standing.take());
         let whole = done.as_ref().ok().filter(|report| report.status != Status::Failed);
-        // What is written, or looked for several times, tells nothing of one look.
-        let is_only_a_look =
-            is_looked_at && whole.is_some_and(|report| report.bytes_written == 0 && !report.overtaken);
-        if is_only_a_look {
+        if is_looked_at && whole.is_some_and(|report| report.bytes_written == 0) {
             memory.looks.note(begun.elapsed());
         }
         let failed = whole.is_none();
@@ -284,15 +281,10 @@ impl Worker {
                 None => Mode::Apply { generation },
             };
             let report = reconcile(&dom0, name, wanted, mode, generation / 1_000_000_000).await;
-            let mut report = report.after(earlier.take());
-            let missing = HostReport::missing(&report.quarantined);
+            let report = report.after(earlier.take());
             // A port that was waited for before is not waited for at every look.
-            if report.status != Status::Failed
-                && missing.is_subset(&HostReport::missing(&self.health.borrow().quarantined))
-            {
-                report.overtaken = false;
-            }
-            if !report.overtaken || !self.duty.borrow().is_active() || !rounds.again().await {
+            let again = report.asks_for_another(&self.health.borrow().quarantined);
+            if !again || !self.duty.borrow().is_active() || !rounds.again().await {
                 return Ok(report);
             }
             earlier = Some(report);

@@ -71,10 +71,11 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Connects, and brings the tables to this version's form.
+    /// Connects, brings the tables to this version's form, and gives a store that is new its name.
     pub(crate) async fn open(url: &str) -> Result<Self, DatabaseError> {
         let mut database = Self::connect(url).await?;
         within(EVERYTHING, migrate(&mut database.connection)).await?;
+        database.name().await?;
         Ok(database)
     }
 
@@ -130,8 +131,7 @@ impl Database {
         }
     }
 
-    /// Gives a store that is new its name.
-    pub(crate) async fn name(&mut self) -> Result<(), DatabaseError> {
+    async fn name(&mut self) -> Result<(), DatabaseError> {
         let name = sqlx::query("UPDATE meta SET store = $1 WHERE id = 1 AND store = ''")
             .bind(uuid::Uuid::new_v4().to_string());
         within(STATEMENT, name.execute(&mut self.connection)).await?;

@@ -86,7 +86,6 @@ impl Store {
     /// [`DatabaseError`]
     pub async fn open(url: &str) -> Result<Self, DatabaseError> {
         let mut database = Database::open(url).await?;
-        database.name().await?;
         let identity = database.identity().await?;
         let state = database.load().await?;
         let (requests, receiver) = mpsc::channel(WAITING);

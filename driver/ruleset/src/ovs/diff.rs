@@ -137,12 +137,14 @@ impl FlowPlan {
     ///    new one; and behind either it meets no more than what belongs to it.
     /// 3. All else widens to what it is to be. So at no moment does more pass than after.
     ///
-    /// Within a step the order means nothing to packets. The flows that remember a connection go first of those that judge, so
-    /// that a write which is cut off after a permission has gone leaves no epoch to go on with: the next one begins another.
-    /// What narrows and what widens depends on the table. Where flows judge, what
-    /// lies below one that lets pass lets pass no more than it: it goes in the first step and comes in the last, and one
-    /// that stops the other way round. Where flows only say who receives (`LEADS`), what lies below is another way: every
-    /// flow that changes drops in between, but for the copies that are sent before and after.
+    /// What narrows and what widens depends on the table. Where flows judge, what lies below one that lets pass lets pass no
+    /// more than it: it goes in the first step and comes in the last, and one that stops the other way round. Where flows
+    /// only say who receives (`LEADS`), what lies below is another way: every flow that changes drops in between, but for
+    /// the copies that are sent before and after.
+    ///
+    /// Within a step the order means nothing to packets. The flows that remember a connection go first of those that judge,
+    /// so that a write which is cut off after a permission has gone leaves no epoch to go on with: the next one begins
+    /// another.
     ///
     /// Flows that are the same for every policy come and go only with the first hook and the last; before or after, all
     /// is the switch's own.

@@ -1,39 +1,20 @@
 use drawbridge_wire::{Signer, generate_keypair};
 use ruleset::resolve::HostPolicy;
-use tokio::net::TcpListener;
-use xenapi::{Client, ClientConfig, Tls};
 
 use super::super::duty::Standby;
 use super::super::fixture::{PATIENCE, Xapi, records, reference};
 use super::*;
 
-/// A worker that has something to do, under a XAPI that takes calls and never answers.
+/// A worker that has something to do, and what belongs to it.
 struct Fixture {
-    xapi: TcpListener,
-    duty: watch::Sender<Duty>,
-    health: watch::Receiver<Health>,
-    /// Those that the worker must not see the end of.
-    _others: (watch::Sender<Task>, watch::Sender<u64>),
-}
-
-async fn start(turns: &Arc<Turns>) -> Fixture {
-    let xapi = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", xapi.local_addr().unwrap());
-    let client = ClientConfig::new(url, "root", "secret".into(), Tls::PlainLoopback);
-    let Made { worker, duty, health, others } = make(turns, Client::new(client).unwrap());
-    tokio::spawn(worker.run());
-    Fixture { xapi, duty, health, _others: others }
-}
-
-/// A worker that does not run, and what belongs to it.
-struct Made {
     worker: Worker,
     duty: watch::Sender<Duty>,
     health: watch::Receiver<Health>,
+    /// Those that the worker must not see the end of.
     others: (watch::Sender<Task>, watch::Sender<u64>),
 }
 
-fn make(turns: &Arc<Turns>, client: Client) -> Made {
+fn fixture(turns: &Arc<Turns>, xapi: &Xapi) -> Fixture {
     let signer = Signer::from_private_key(generate_keypair().unwrap().0.expose()).unwrap();
     let wanted = HostDesired {
         backend: Backend::Bridge,
@@ -55,7 +36,7 @@ fn make(turns: &Arc<Turns>, client: Client) -> Made {
     let (tell, health) = watch::channel(Health::default());
     let duty = watch::Sender::new(Duty::Active);
     let worker = Worker {
-        pool: Arc::new(Pool { client, signer }),
+        pool: Arc::new(Pool { client: xapi.client.clone(), signer }),
         host: reference("host1"),
         tasks,
         kicks,
@@ -67,7 +48,7 @@ fn make(turns: &Arc<Turns>, client: Client) -> Made {
         instance: "me".into(),
         dispelled: dom0::doubts(),
     };
-    Made { worker, duty, health, others: (give, kick) }
+    Fixture { worker, duty, health, others: (give, kick) }
 }
 
 fn superseded() -> Duty {
@@ -81,7 +62,9 @@ async fn who_has_lost_the_pool_by_the_time_of_its_turn_begins_nothing() {
     for _ in 0..4 {
         taken.push(turns.take(false).await.unwrap());
     }
-    let Fixture { xapi: _xapi, duty, health, _others } = start(&turns).await;
+    let xapi = Xapi::start().await;
+    let Fixture { worker, duty, health, others: _others } = fixture(&turns, &xapi);
+    tokio::spawn(worker.run());
     // It comes to wait for its turn.
     tokio::task::yield_now().await;
     duty.send_replace(superseded());
@@ -90,12 +73,15 @@ async fn who_has_lost_the_pool_by_the_time_of_its_turn_begins_nothing() {
         tokio::task::yield_now().await;
     }
     assert_eq!(health.borrow().attempts, 0);
+    assert!(xapi.is_silent());
 }
 
 #[tokio::test]
 async fn who_loses_the_pool_goes_no_further() {
-    let Fixture { xapi, duty, mut health, _others } = start(&Arc::new(Turns::new(4))).await;
-    let _call = timeout(PATIENCE, xapi.accept()).await.unwrap().unwrap();
+    let mut xapi = Xapi::start().await;
+    let Fixture { worker, duty, mut health, others: _others } = fixture(&Arc::new(Turns::new(4)), &xapi);
+    tokio::spawn(worker.run());
+    let _unanswered = xapi.next("host.call_plugin").await;
     duty.send_replace(superseded());
     let health = timeout(PATIENCE, health.wait_for(|health| health.attempts > 0)).await.unwrap().unwrap();
     assert_eq!(health.failing.as_ref().map(|failing| failing.reason.as_str()), Some(LOST));
@@ -104,7 +90,7 @@ async fn who_loses_the_pool_goes_no_further() {
 /// What comes of a doubt whose pool the record says in turn to be these drivers'; the last one for good.
 async fn in_doubt(says: &[Option<&str>]) -> Result<(), String> {
     let mut xapi = Xapi::start().await;
-    let Made { mut worker, .. } = make(&Arc::new(Turns::new(4)), xapi.client.clone());
+    let Fixture { mut worker, .. } = fixture(&Arc::new(Turns::new(4)), &xapi);
     worker.dispelled = u64::MAX;
     let mut done = tokio::spawn(async move { worker.dispel_doubts().await });
     let mut says = says.iter();
