@@ -111,7 +111,7 @@ impl Guest {
             lines.push(up(port));
         }
         self.space.ip(&lines)?;
-        state.ports.values().try_for_each(|port| self.host.await_forwarding(port))?;
+        state.ports.values().try_for_each(|port| self.await_forwarding(port))?;
         state.phase = Phase::Running;
         self.space.ip(&state.ports.values().flat_map(routes).collect::<Vec<_>>())
     }
@@ -131,7 +131,7 @@ impl Guest {
         })?;
         if state.phase == Phase::Running {
             self.space.ip(&[up(&port)])?;
-            self.host.await_forwarding(&port)?;
+            self.await_forwarding(&port)?;
             self.space.ip(&routes(&port))?;
         }
         state.ports.insert(port.device, port);
@@ -182,7 +182,13 @@ impl Guest {
         let port = state.ports.get_mut(&device).ok_or_else(|| self.no_vif(device))?;
         port.lock = lock;
         self.host.lock(&self.uuid, port)?;
-        if runs { self.host.await_forwarding(port) } else { Ok(()) }
+        if runs { self.await_forwarding(port) } else { Ok(()) }
+    }
+
+    /// Waits until packets pass a VIF both ways; not through its bridge if its locking keeps it off that.
+    fn await_forwarding(&self, port: &Port) -> io::Result<()> {
+        self.host.await_forwarding(port)?;
+        self.space.await_carrier(&port.eth())
     }
 
     /// Boots it, or lets it go on.
@@ -192,7 +198,7 @@ impl Guest {
             return Ok(());
         }
         self.space.ip(&state.ports.values().map(up).collect::<Vec<_>>())?;
-        state.ports.values().try_for_each(|port| self.host.await_forwarding(port))?;
+        state.ports.values().try_for_each(|port| self.await_forwarding(port))?;
         if let (Phase::Created, Some(boot)) = (state.phase, boot) {
             self.space.in_network(|| {
                 thread::Builder::new().name("boot".into()).spawn(move || boot())?;

@@ -152,30 +152,23 @@ impl Space {
     /// on no bridge is not waited for. Needs a `/sys` of its own.
     pub(super) fn await_forwarding(&self, link: &str) -> io::Result<()> {
         let port = format!("/sys/class/net/{link}/brport");
-        self.await_file(link, &format!("{port}/state"), FORWARDING, || Path::new(&port).exists())
+        self.inside(|| {
+            wait_for(link, || {
+                Ok(!Path::new(&port).exists()
+                    || fs::read_to_string(format!("{port}/state"))?.trim() == FORWARDING)
+            })
+        })
     }
 
-    /// Waits until the kernel has seen that both ends of `link` are up, and lets them send. Needs a `/sys` of its own.
+    /// Waits until `link`, its other end being up, sends what it is given: until the kernel has looked at the carrier
+    /// again, it throws that away without a word. Who asks for one link by netlink, as `ip` does here, is answered
+    /// after that look (`linkwatch_sync_dev` in net/core/rtnetlink.c); who reads `/sys` may be answered before it.
     pub(super) fn await_carrier(&self, link: &str) -> io::Result<()> {
-        self.await_file(link, &format!("/sys/class/net/{link}/operstate"), "up", || true)
-    }
-
-    fn await_file(
-        &self,
-        link: &str,
-        path: &str,
-        content: &str,
-        matters: impl Fn() -> bool + Send,
-    ) -> io::Result<()> {
-        let deadline = Instant::now() + FORWARDING_PATIENCE;
-        self.inside(move || {
-            while matters() && fs::read_to_string(path)?.trim() != content {
-                if Instant::now() > deadline {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{link} does not forward")));
-                }
-                thread::sleep(Duration::from_micros(100));
-            }
-            Ok(())
+        let args = ["-oneline", "link", "show", "dev", link];
+        wait_for(link, || {
+            let output = self.program(&Program::new("ip", &args))?;
+            let shown = process::success("ip", &output)?;
+            Ok(String::from_utf8_lossy(shown).contains(" state UP "))
         })
     }
 
@@ -183,6 +176,17 @@ impl Space {
     pub(super) fn address(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.network.as_raw_fd())
     }
+}
+
+fn wait_for(link: &str, mut ready: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let deadline = Instant::now() + FORWARDING_PATIENCE;
+    while !ready()? {
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{link} does not forward")));
+        }
+        thread::sleep(Duration::from_micros(100));
+    }
+    Ok(())
 }
 
 /// Runs `work` on a thread of its own, so that what it does to its namespaces ends with it.

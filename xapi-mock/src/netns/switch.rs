@@ -151,6 +151,7 @@ impl Switch {
         lines.push("link set dev eth0 up".into());
         space.ip(&lines)?;
         self.space.await_forwarding(&port)?;
+        space.await_carrier("eth0")?;
         Ok(space)
     }
 }
