@@ -23,8 +23,6 @@ use crate::{assert_nothing_of, on_each};
 
 /// The number of `db`, which migrates: it may answer web servers and reach nobody.
 const DB: u8 = 12;
-/// Long enough for TCP to ask again, also after several seconds of silence.
-const ALIVE: Duration = Duration::from_secs(40);
 
 /// Connection tracking goes on with a connection whose packets it has not seen for a while, and does not call them invalid:
 /// what docs/security.md recommends where guests come back to a host.
@@ -90,7 +88,7 @@ impl Meanwhile {
     /// Every connection lives.
     fn alive(&self) -> Result<()> {
         for (name, flow) in &self.flows {
-            ensure!(flow.alive(ALIVE), "{name} was cut");
+            ensure!(flow.lives(), "{name} was cut");
         }
         Ok(())
     }

@@ -13,6 +13,13 @@ use crate::station::{Family, Namespace, Station};
 
 /// One exchange every so often.
 const EVERY: Duration = Duration::from_millis(2);
+/// Long enough for one that lives to show it: TCP asks again by itself, ever more rarely, at last as long after something
+/// was mended as it was broken.
+const PATIENT: Duration = Duration::from_secs(40);
+/// Long enough for one that is cut to be found so.
+const CUT: Duration = Duration::from_millis(400);
+/// No flow is without an echo for so long unless something is wrong, however busy the machine.
+const STALLED: Duration = Duration::from_secs(2);
 /// How long a sender waits for an echo before it looks whether it should stop.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -46,6 +53,12 @@ impl Report {
     #[must_use]
     pub const fn undisturbed(&self) -> bool {
         self.lost_at_most(0)
+    }
+
+    /// Whether it stood still for a while.
+    #[must_use]
+    pub fn stalled(&self) -> bool {
+        self.longest_gap >= STALLED
     }
 
     /// Whether no more packets than that were lost and nobody ended it.
@@ -126,6 +139,18 @@ impl Flow {
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether it goes on, now or when what keeps it waiting has passed.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        self.alive(PATIENT)
+    }
+
+    /// Whether nothing is answered any more.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        !self.alive(CUT)
     }
 
     /// Whether any echo comes within `wait`, counted from now.

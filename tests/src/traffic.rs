@@ -14,10 +14,6 @@ use crate::lab::{Lab, NetworkBackend, OUTSIDE, ipv4, ipv6, mac};
 use crate::station::{Family, Namespace, Station};
 use crate::tap::Tap;
 
-/// Long enough for a connection that lives to show it: TCP asks again by itself, ever more rarely, at last as long after
-/// something was mended as it was broken.
-const ALIVE: Duration = Duration::from_secs(30);
-
 /// Something that goes on in a thread until it is told to end.
 struct Going<T> {
     over: Arc<AtomicBool>,
@@ -215,7 +211,7 @@ impl Traffic {
         self.refused.judge()?;
         let mut reports = Vec::new();
         for (name, flow) in self.flows {
-            ensure!(flow.alive(ALIVE), "{name} was cut");
+            ensure!(flow.lives(), "{name} was cut");
             let report = flow.stop().context(name.clone())?;
             ensure!(report.broken.is_none(), "{name} ended: {report:?}");
             reports.push((name, report));

@@ -21,10 +21,6 @@ use crate::on_each;
 
 /// Policy changes under traffic.
 const REFRESHES: u64 = if cfg!(feature = "soak") { 2000 } else { 100 };
-/// Long enough for a connection that was cut to be found dead.
-const DEAD: Duration = Duration::from_millis(400);
-/// Long enough for one that lives to show it: TCP asks again by itself, ever more rarely.
-const ALIVE: Duration = Duration::from_secs(5);
 
 on_each! {
     /// Everything a guest must not say is said, and everything that must not reach it is sent, from its first instant
@@ -125,11 +121,11 @@ on_each! {
         lab.set_policy(&format!("{}{}", group("only", &stay), port("vm", 11, &["only"])))?;
         lab.apply()?.success()?;
         for (name, flow) in going {
-            ensure!(!flow.alive(DEAD), "{name} outlives its rule");
+            ensure!(flow.is_cut(), "{name} outlives its rule");
             flow.stop()?;
         }
         for (name, flow) in staying {
-            ensure!(flow.alive(ALIVE), "{name} was cut, its rule is there");
+            ensure!(flow.lives(), "{name} was cut, its rule is there");
             let report = flow.stop()?;
             // The cut ones' segments that were sent again count in the same namespaces.
             let lost = name.contains("udp") && report.sent > report.answered + 1;
@@ -199,12 +195,12 @@ on_each! {
             lab.set_policy(&format!("{}{}", group("only", &[]), port("vm", 11, &["only"])))?;
             lab.apply()?.success()?;
             for flow in &flows {
-                ensure!(!flow.alive(DEAD), "a connection outlives its rule");
+                ensure!(flow.is_cut(), "a connection outlives its rule");
             }
             lab.set_policy(&format!("{}{}", group("only", &rules), port("vm", 11, &["only"])))?;
             lab.apply()?.success()?;
             for flow in &flows {
-                ensure!(flow.alive(ALIVE), "the rule is back, its connection is not");
+                ensure!(flow.lives(), "the rule is back, its connection is not");
             }
         }
         for flow in flows {

@@ -1,7 +1,5 @@
 //! A: what a policy admits.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use e2e::flow::Flow;
 use e2e::lab::{Guest, Lab, ipv4, ipv6};
@@ -254,10 +252,10 @@ on_each! {
         ];
         lab.set_policy(&policy(&["a"]))?;
         lab.apply()?.success()?;
-        ensure!(!only_b.alive(Duration::from_millis(400)), "the connection that only b admits lives on");
+        ensure!(only_b.is_cut(), "the connection that only b admits lives on");
         only_b.stop()?;
         for flow in [shared, overlap] {
-            ensure!(flow.alive(Duration::from_secs(2)), "a connection that a admits, too, was cut");
+            ensure!(flow.lives(), "a connection that a admits, too, was cut");
             ensure!(flow.stop()?.broken.is_none());
         }
         check(tcp(&stranger, &vm, &[80, 8000, 8050], &[8051, 8100, 100, 200]));
