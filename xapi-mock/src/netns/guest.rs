@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -108,10 +109,9 @@ impl Guest {
             let eth = port.eth();
             lines.push(format!("link set dev {} name {eth}", arriving(port)));
             lines.extend(addresses(port, &eth));
-            lines.push(up(port));
         }
         self.space.ip(&lines)?;
-        state.ports.values().try_for_each(|port| self.await_forwarding(port))?;
+        self.raise(state.ports.values())?;
         state.phase = Phase::Running;
         self.space.ip(&state.ports.values().flat_map(routes).collect::<Vec<_>>())
     }
@@ -130,8 +130,7 @@ impl Guest {
             let _also = self.detach(&port);
         })?;
         if state.phase == Phase::Running {
-            self.space.ip(&[up(&port)])?;
-            self.await_forwarding(&port)?;
+            self.raise(iter::once(&port))?;
             self.space.ip(&routes(&port))?;
         }
         state.ports.insert(port.device, port);
@@ -182,13 +181,14 @@ impl Guest {
         let port = state.ports.get_mut(&device).ok_or_else(|| self.no_vif(device))?;
         port.lock = lock;
         self.host.lock(&self.uuid, port)?;
-        if runs { self.await_forwarding(port) } else { Ok(()) }
+        if runs { self.raise(iter::once(&*port)) } else { Ok(()) }
     }
 
-    /// Waits until packets pass a VIF both ways; not through its bridge if its locking keeps it off that.
-    fn await_forwarding(&self, port: &Port) -> io::Result<()> {
-        self.host.await_forwarding(port)?;
-        self.space.await_carrier(&port.eth())
+    /// Sets the guest's ends of VIFs up, and waits until packets pass both ways; not through its bridge if a VIF's
+    /// locking keeps it off that.
+    fn raise<'a>(&self, mut ports: impl Iterator<Item = &'a Port> + Clone) -> io::Result<()> {
+        self.space.raise(&ports.clone().map(Port::eth).collect::<Vec<_>>())?;
+        ports.try_for_each(|port| self.host.await_forwarding(port))
     }
 
     /// Boots it, or lets it go on.
@@ -197,8 +197,7 @@ impl Guest {
         if state.phase == Phase::Running {
             return Ok(());
         }
-        self.space.ip(&state.ports.values().map(up).collect::<Vec<_>>())?;
-        state.ports.values().try_for_each(|port| self.await_forwarding(port))?;
+        self.raise(state.ports.values())?;
         if let (Phase::Created, Some(boot)) = (state.phase, boot) {
             self.space.in_network(|| {
                 thread::Builder::new().name("boot".into()).spawn(move || boot())?;
@@ -252,10 +251,6 @@ fn arriving(port: &Port) -> String {
 
 fn addresses(port: &Port, eth: &str) -> Vec<String> {
     port.addresses.iter().map(|&it| format!("address add {it} dev {eth}{}", no_dad(it))).collect()
-}
-
-fn up(port: &Port) -> String {
-    format!("link set dev {} up", port.eth())
 }
 
 /// A route lasts only while the link is up.

@@ -128,17 +128,22 @@ impl Space {
 
     /// Runs lines of `ip`, all or up to the first that fails.
     pub(super) fn ip(&self, lines: &[String]) -> io::Result<()> {
+        self.batch(lines).map(drop)
+    }
+
+    /// What lines of `ip` say, a line for each link they ask for.
+    fn batch(&self, lines: &[String]) -> io::Result<String> {
         if lines.is_empty() {
-            return Ok(());
+            return Ok(String::new());
         }
         let mut batch = lines.join("\n");
         batch.push('\n');
         // With the machine's own /proc, where `address` leads somewhere.
         let output = self.in_network(|| {
             self.processes.enter()?;
-            Program::new("ip", &["-batch", "-"]).stdin(batch.as_bytes()).output()
+            Program::new("ip", &["-oneline", "-batch", "-"]).stdin(batch.as_bytes()).output()
         })?;
-        process::success("ip", &output).map(drop)
+        process::success("ip", &output).map(|said| String::from_utf8_lossy(said).into_owned())
     }
 
     /// Has packets leave through `link` with their checksums made and no longer than its MTU: who reads frames at
@@ -160,15 +165,24 @@ impl Space {
         })
     }
 
-    /// Waits until `link`, its other end being up, sends what it is given: until the kernel has looked at the carrier
-    /// again, it throws that away without a word. Who asks for one link by netlink, as `ip` does here, is answered
-    /// after that look (`linkwatch_sync_dev` in net/core/rtnetlink.c); who reads `/sys` may be answered before it.
+    /// Sets links up whose other ends are, and waits until they send what they are given: before the kernel has looked
+    /// at the carrier, it throws that away without a word. Who asks for one link by netlink, as `ip` does here, is
+    /// answered after that look (`linkwatch_sync_dev` in net/core/rtnetlink.c).
+    pub(super) fn raise(&self, links: &[String]) -> io::Result<()> {
+        let up = links.iter().map(|link| format!("link set dev {link} up"));
+        let lines: Vec<_> = up.chain(links.iter().map(|link| format!("link show dev {link}"))).collect();
+        wait_for(&links.join(", "), || Ok(self.batch(&lines)?.matches(" state UP ").count() == links.len()))
+    }
+
+    /// Waits until `link`, both ends of which are up, sends what it is given. Needs a `/sys` of its own.
     pub(super) fn await_carrier(&self, link: &str) -> io::Result<()> {
-        let args = ["-oneline", "link", "show", "dev", link];
-        wait_for(link, || {
-            let output = self.program(&Program::new("ip", &args))?;
-            let shown = process::success("ip", &output)?;
-            Ok(String::from_utf8_lossy(shown).contains(" state UP "))
+        let file = |name: &str| fs::read_to_string(format!("/sys/class/net/{link}/{name}"));
+        self.inside(|| {
+            wait_for(link, || {
+                // Who reads this has the kernel look at the carrier; the other file says what it has seen.
+                file("carrier")?;
+                Ok(file("operstate")?.trim() == "up")
+            })
         })
     }
 

@@ -148,10 +148,9 @@ impl Switch {
         ])?;
         let mut lines = vec!["link set dev lo up".to_owned()];
         lines.extend(addresses.iter().map(|&it| format!("address add {it} dev eth0{}", no_dad(it))));
-        lines.push("link set dev eth0 up".into());
         space.ip(&lines)?;
+        space.raise(&["eth0".to_owned()])?;
         self.space.await_forwarding(&port)?;
-        space.await_carrier("eth0")?;
         Ok(space)
     }
 }
