@@ -25,7 +25,8 @@ pub const GUARDED_KEY: &str = "drawbridge:guarded";
 pub struct Desired {
     /// By host; one that does not say which network back end it has is not here.
     pub hosts: BTreeMap<Ref<Host>, HostDesired>,
-    /// VIFs of the policy that have no interface anywhere, with the locking they should have until they come back.
+    /// VIFs of the policy that have no interface anywhere and whose next start would find them open, with the locking they
+    /// should have until then.
     pub idle: Vec<VifLocking>,
     /// Where the ports are.
     pub bindings: Vec<Binding>,

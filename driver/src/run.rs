@@ -286,8 +286,7 @@ async fn lock_again(
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     let Scope::Vm { vm, .. } = scope else { return (done, failed) };
     let about: BTreeSet<_> = inventory.guests(vm).map(|(reference, _)| reference).collect();
-    let idle = idle.iter().filter(|vif| about.contains(&vif.found.vm) && !vif.steps().is_empty());
-    for vif in idle {
+    for vif in idle.iter().filter(|vif| about.contains(&vif.found.vm)) {
         match vif.close_idle(client).await {
             Ok(()) => done.extend(vif.describe()),
             Err(error) => failed.push(Problem::still_open(vif, vm, &chain(&error))),

@@ -29,7 +29,8 @@ on_each! {
         ]);
         for flow in [ssh, https] {
             ensure!(flow.lives(), "a connection of dom0's was cut");
-            ensure!(flow.stop()?.broken.is_none());
+            let report = flow.stop()?;
+            ensure!(report.broken.is_none() && !report.stalled(), "a connection of dom0's noticed: {report:?}");
         }
     }
 

@@ -20,6 +20,7 @@ mod switch;
 mod syslog;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::collections::HashMap;
 use std::fmt;

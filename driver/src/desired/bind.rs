@@ -115,13 +115,15 @@ pub(super) fn bind(spec: &PortSpec, index: &Index<'_>) -> Result<(Ref<Vif>, Bind
     let coming = coming((vm_ref, vm), vif, network, index)?;
     // XAPI remembers the mode: the next start would put the VIF on the bridge before its rules stand.
     let default_is_disabled = network.default_locking_mode == DefaultLockingMode::Disabled;
-    let idle = (live.is_none() && default_is_disabled).then(|| VifLocking {
+    let back = VifLocking {
         reference: vif_ref.clone(),
         name: format!("{} device {}", vm.name_label, vif.device),
         wanted: Locking::NetworkDefault,
         found: vif.clone(),
         default_is_disabled,
-    });
+    };
+    let is_open = live.is_none() && default_is_disabled && !back.steps().is_empty();
+    let idle = is_open.then_some(back);
     let binding = Binding {
         origin: spec.origin.clone(),
         vif: port.vif.clone(),

@@ -337,7 +337,7 @@ fn the_drivers_own_vm_has_a_lifeline_on_every_host() {
 
     let vif = inventory.vifs.get_mut(&reference("a")).unwrap();
     vif.mac = "00:16:3e:00:00:aa".parse().unwrap();
-    vif.currently_attached = false;
+    (vif.currently_attached, vif.locking_mode) = (false, LockingMode::Locked);
     inventory.hosts.get_mut(&reference("h2")).unwrap().address = "2001:db8::7".to_owned();
     inventory.networks.get_mut(&reference("lan")).unwrap().default_locking_mode =
         DefaultLockingMode::Disabled;
@@ -365,6 +365,7 @@ fn idle_vifs_of_closed_networks() {
     let idle = |change: Change, default| {
         let mut inventory = pool();
         inventory.networks.get_mut(&reference("lan")).unwrap().default_locking_mode = default;
+        inventory.vifs.get_mut(&reference("a")).unwrap().locking_mode = LockingMode::Locked;
         change(
             inventory.vms.get_mut(&reference("a")).unwrap(),
             inventory.vifs.get_mut(&reference("a")).unwrap(),
@@ -375,9 +376,12 @@ fn idle_vifs_of_closed_networks() {
     };
     let halted: Change = |vm, _| vm.power_state = PowerState::Halted;
     let unplugged: Change = |_, vif| vif.currently_attached = false;
+    let closed: Change =
+        |_, vif| (vif.currently_attached, vif.locking_mode) = (false, LockingMode::NetworkDefault);
     let used: Change = |_, _| {};
     assert_eq!(idle(halted, DefaultLockingMode::Disabled), [reference("a")]);
     assert_eq!(idle(unplugged, DefaultLockingMode::Disabled), [reference("a")]);
+    assert_eq!(idle(closed, DefaultLockingMode::Disabled), []);
     assert_eq!(idle(used, DefaultLockingMode::Disabled), []);
     assert_eq!(idle(halted, DefaultLockingMode::Unlocked), []);
 }

@@ -149,8 +149,8 @@ impl Engine {
             // What stands where the pool does not say how packets are switched, nobody knows either.
             let unknown =
                 inventory.hosts.iter().filter(|(it, _)| !workers.contains_key(*it) && !own.contains(*it));
-            let named = |name: &String| HostOutcome { name: name.clone(), own: false, state: Err(Why::Gone) };
-            hosts.extend(unknown.map(|(_, host)| named(&host.name_label)));
+            let names = unknown.map(|(_, host)| host.name_label.clone());
+            hosts.extend(names.map(|name| HostOutcome { name, own: false, state: Err(Why::Gone) }));
         }
         for reference in own.iter().chain(&left) {
             match workers.remove(reference) {

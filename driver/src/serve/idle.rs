@@ -60,9 +60,6 @@ pub(super) async fn close(
     vif: &VifLocking,
     duty: &watch::Receiver<Duty>,
 ) -> Result<(), String> {
-    if vif.steps().is_empty() {
-        return Ok(());
-    }
     tokio::select! {
         biased;
         () = relieved(duty.clone()) => Err("this driver stops, or is not the one to write any more".to_owned()),
@@ -136,12 +133,20 @@ mod tests {
         let (_plans, plans) = watch::channel(Some(Arc::new(plan)));
         let (tell, duty) = watch::channel(Duty::Standby(Standby::NotAdopted));
         tokio::spawn(lock(xapi.client.clone(), plans, duty));
+        // It comes to wait for its duty.
         tokio::task::yield_now().await;
-        assert!(xapi.is_silent());
         tell.send_replace(Duty::Active);
         for _ in 0..3 {
             drop(xapi.next("VIF.get_record").await);
         }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_have_the_pool_locks_nothing() {
+        let (xapi, (_tell, duty)) = (Xapi::start().await, watch::channel(Duty::Standby(Standby::NotAdopted)));
+        let vif = vif();
+        let closed = timeout(PATIENCE, close(&xapi.client, &vif, &duty)).await.expect("XAPI is not asked");
+        assert!(closed.is_err() && xapi.is_silent());
     }
 
     /// The driver that has the pool by then has just opened it for a guest.

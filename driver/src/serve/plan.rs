@@ -37,7 +37,7 @@ pub(super) struct Plan {
     pub seen: Arc<Seen>,
     /// By host.
     pub hosts: BTreeMap<Ref<Host>, Arc<HostDesired>>,
-    /// VIFs without an interface.
+    /// VIFs without an interface that are to be locked.
     pub idle: Vec<VifLocking>,
     /// Where the ports are.
     pub bindings: Vec<Binding>,

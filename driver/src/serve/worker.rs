@@ -231,7 +231,11 @@ impl Worker {
         };
         memory.standing = done.as_mut().ok().and_then(|report| report.standing.take());
         let whole = done.as_ref().ok().filter(|report| report.status != Status::Failed);
-        if is_looked_at && whole.is_some_and(|report| report.bytes_written == 0) {
+        // What is written, or looked for several times, tells nothing of one look.
+        let is_one_look = |report: &HostReport| {
+            report.bytes_written == 0 && !report.asks_for_another(&self.health.borrow().quarantined)
+        };
+        if is_looked_at && whole.is_some_and(is_one_look) {
             memory.looks.note(begun.elapsed());
         }
         let failed = whole.is_none();

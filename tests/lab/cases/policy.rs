@@ -256,7 +256,8 @@ on_each! {
         only_b.stop()?;
         for flow in [shared, overlap] {
             ensure!(flow.lives(), "a connection that a admits, too, was cut");
-            ensure!(flow.stop()?.broken.is_none());
+            let report = flow.stop()?;
+            ensure!(report.broken.is_none() && !report.stalled(), "it noticed: {report:?}");
         }
         check(tcp(&stranger, &vm, &[80, 8000, 8050], &[8051, 8100, 100, 200]));
         check(tcp(&member, &vm, &[100, 200], &[99, 201, 250]));

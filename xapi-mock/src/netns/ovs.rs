@@ -7,14 +7,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bridge::{Bridge, Wire};
 use super::files;
 use super::port::{Id, Lock, Name, Port};
 use super::process::{self, Program};
 use super::space::Space;
+use super::wait;
 
 const DATABASE: &str = "/etc/openvswitch/conf.db";
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
@@ -201,16 +201,10 @@ impl Vswitch {
     }
 
     fn await_end(&self, daemon: Daemon, pid: &str) -> io::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
         let process = format!("/proc/{pid}");
-        while self.space.inside(|| Ok(Path::new(&process).exists()))? {
-            if Instant::now() > deadline {
-                let message = format!("{} does not end", daemon.name);
-                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        wait::until(PATIENCE, format!("{} does not end", daemon.name), || {
+            self.space.inside(|| Ok(!Path::new(&process).exists()))
+        })
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {

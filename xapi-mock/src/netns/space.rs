@@ -13,13 +13,14 @@ use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::files::mount_at;
 use super::process::{self, ProcessSpace, Program, Running};
+use super::wait;
 
 /// `BR_STATE_FORWARDING` of linux/if_bridge.h.
 const FORWARDING: &str = "3";
@@ -158,7 +159,7 @@ impl Space {
     pub(super) fn await_forwarding(&self, link: &str) -> io::Result<()> {
         let port = format!("/sys/class/net/{link}/brport");
         self.inside(|| {
-            wait_for(link, || {
+            forwards(link, || {
                 Ok(!Path::new(&port).exists()
                     || fs::read_to_string(format!("{port}/state"))?.trim() == FORWARDING)
             })
@@ -171,14 +172,14 @@ impl Space {
     pub(super) fn raise(&self, links: &[String]) -> io::Result<()> {
         let up = links.iter().map(|link| format!("link set dev {link} up"));
         let lines: Vec<_> = up.chain(links.iter().map(|link| format!("link show dev {link}"))).collect();
-        wait_for(&links.join(", "), || Ok(self.batch(&lines)?.matches(" state UP ").count() == links.len()))
+        forwards(&links.join(", "), || Ok(self.batch(&lines)?.matches(" state UP ").count() == links.len()))
     }
 
     /// Waits until `link`, both ends of which are up, sends what it is given. Needs a `/sys` of its own.
     pub(super) fn await_carrier(&self, link: &str) -> io::Result<()> {
         let file = |name: &str| fs::read_to_string(format!("/sys/class/net/{link}/{name}"));
         self.inside(|| {
-            wait_for(link, || {
+            forwards(link, || {
                 // Who reads this has the kernel look at the carrier; the other file says what it has seen.
                 file("carrier")?;
                 Ok(file("operstate")?.trim() == "up")
@@ -192,15 +193,8 @@ impl Space {
     }
 }
 
-fn wait_for(link: &str, mut ready: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
-    let deadline = Instant::now() + FORWARDING_PATIENCE;
-    while !ready()? {
-        if Instant::now() > deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{link} does not forward")));
-        }
-        thread::sleep(Duration::from_micros(100));
-    }
-    Ok(())
+fn forwards(link: &str, is_so: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    wait::until(FORWARDING_PATIENCE, format!("{link} does not forward"), is_so)
 }
 
 /// Runs `work` on a thread of its own, so that what it does to its namespaces ends with it.
