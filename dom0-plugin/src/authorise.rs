@@ -1,5 +1,6 @@
 //! What may run. An [`Approved`] is the permission itself: nothing outside this module can make one.
 
+pub mod boundary;
 mod grammar;
 mod iptables;
 mod ofctl;
@@ -12,8 +13,10 @@ use std::time::Duration;
 use drawbridge_wire::call::Function;
 use drawbridge_wire::{Family, Refusal};
 
+use self::boundary::Boundary;
 use crate::Result;
 
+pub(crate) use boundary::is_xapi_bridge;
 pub(crate) use grammar::{is_interface, is_interface_pattern, is_mac, is_our_chain, number};
 pub(crate) use ofctl::GUARDED_TABLE;
 pub(crate) use vsctl::look_at_switch;
@@ -174,10 +177,37 @@ impl RestorePlan {
         self.input.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"*")).count()
     }
 
-    /// Reads what stands after it.
-    pub fn look(&self) -> Approved {
-        Approved::new(Program::Save(self.family), &[])
+    /// Whether it needs the boundary to stand when it is done: it puts our jump into FORWARD, so that bridged packets will
+    /// meet iptables, or writes what stands behind the boundary.
+    #[must_use]
+    pub fn needs_boundary(&self) -> bool {
+        self.input
+            .split(|byte| *byte == b'\n')
+            .any(|line| line == b"*raw" || line.starts_with(b"-I FORWARD "))
     }
+
+    /// The same, with the boundary put right first.
+    #[must_use]
+    pub fn behind(&self, boundary: &Boundary) -> Self {
+        let input = [boundary.repair().as_bytes(), &self.input].concat();
+        Self { family: self.family, input, trial_only: self.trial_only }
+    }
+
+    /// Puts the boundary right, and does nothing else.
+    #[must_use]
+    pub fn mending(boundary: &Boundary, family: Family) -> Self {
+        Self { family, input: boundary.repair().into_bytes(), trial_only: false }
+    }
+}
+
+/// Reads the whole of a family's rules.
+pub fn look_at_rules(family: Family) -> Approved {
+    Approved::new(Program::Save(family), &[])
+}
+
+/// Reads the table in which the boundary stands.
+pub fn look_at_raw(family: Family) -> Approved {
+    Approved::new(Program::Save(family), &["-t", "raw"])
 }
 
 /// `ovs-ofctl` on a bridge, which must exist: a name that is none would be taken for something else.

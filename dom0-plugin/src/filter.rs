@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::authorise::Table;
+use crate::authorise::boundary::is_reserved;
 use crate::authorise::{is_builtin_chain, is_our_chain};
 
 /// Why a dump cannot be believed. Nothing of it is passed on: what cannot be read is not "empty".
@@ -25,7 +26,8 @@ struct Cut {
 
 /// Cuts the output of `iptables-save` to `tables`, in that order, each written even if nothing of ours is in it.
 ///
-/// A jump from a built-in chain to one of ours is written `-I CHAIN position …`, counted from 1.
+/// A jump from a built-in chain to one of ours is written `-I CHAIN position …`, counted from 1. The plugin's own chains
+/// are left out: how they stand is said in a word (see [`crate::authorise::boundary`]).
 ///
 /// # Errors
 /// [`Unparsable`] if any line is not what `iptables-save` writes, or the end is missing.
@@ -101,7 +103,7 @@ fn table_line<'a>(
         let chain = declaration.split(' ').next().unwrap_or_default();
         return match declaration.split(' ').count() {
             3 if is_our_chain(chain) => match positions.insert(chain, 0) {
-                None => Ok(Some(line.to_owned())),
+                None => Ok((!is_reserved(chain)).then(|| line.to_owned())),
                 Some(_) => Err("a chain is declared twice"),
             },
             3 => Ok(None),
@@ -120,14 +122,15 @@ fn table_line<'a>(
     }
     if is_our_chain(chain) {
         return match positions.contains_key(chain) {
-            true => Ok(Some(line.to_owned())),
+            true => Ok((!is_reserved(chain)).then(|| line.to_owned())),
             false => Err("a rule for a chain that is not declared"),
         };
     }
     let position = positions.entry(chain).or_insert(0);
     *position += 1;
     let target = target(specification)?;
-    let is_our_jump = is_builtin_chain(chain) && target.is_some_and(|target| is_our_chain(&target));
+    let is_our_jump = is_builtin_chain(chain)
+        && target.is_some_and(|target| is_our_chain(&target) && !is_reserved(&target));
     Ok(is_our_jump.then(|| format!("{counters}-I {chain} {position} {specification}")))
 }
 

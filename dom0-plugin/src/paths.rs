@@ -24,6 +24,10 @@ pub struct Paths {
     pub syslog: PathBuf,
     /// The folder of `bridge-nf-call-iptables` and `bridge-nf-call-ip6tables`.
     pub bridge_nf: PathBuf,
+    /// The kernel's network settings.
+    pub net: PathBuf,
+    /// The kernel's list of network interfaces.
+    pub interfaces: PathBuf,
     /// The file on which newer iptables serialise.
     pub xtables_lock: PathBuf,
     /// Folders of the iptables programs, the first that has one wins.
@@ -44,6 +48,8 @@ impl Paths {
             lasting: "/var/lib/drawbridge".into(),
             syslog: "/dev/log".into(),
             bridge_nf: "/proc/sys/net/bridge".into(),
+            net: "/proc/sys/net".into(),
+            interfaces: "/sys/class/net".into(),
             xtables_lock: "/run/xtables.lock".into(),
             iptables: vec!["/usr/sbin".into(), "/sbin".into()],
             openvswitch: vec!["/usr/bin".into(), "/usr/sbin".into()],

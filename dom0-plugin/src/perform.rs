@@ -1,15 +1,22 @@
 //! Carries out a plan: which runs, in which order, under which locks, and what of their output is passed on.
 
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use drawbridge_wire::Family;
 use drawbridge_wire::reply::Outcome;
 
-use crate::authorise::{Approved, FlowsPlan, Plan, Program, RestorePlan, SavePlan, Table, look_at_switch};
-use crate::bridge_nf;
+use crate::authorise::boundary::{Boundary, Standing};
+use crate::authorise::{
+    Approved, FlowsPlan, Plan, Program, RestorePlan, SavePlan, Table, look_at_raw, look_at_rules,
+    look_at_switch,
+};
 use crate::config::Config;
 use crate::exec::{self, Output};
 use crate::guarded::flows::Written;
 use crate::paths::Paths;
 use crate::switch::Switch;
-use crate::{Code, Refusal, Result, filter, generation, guarded, lock};
+use crate::{Code, Refusal, Result, bridge_nf, bridges, conntrack, filter, generation, guarded, lock};
 
 /// Carries it out. `generation`: the writer's.
 ///
@@ -94,49 +101,102 @@ impl Performer<'_> {
         }
         let cut = cut(plan.run.program(), &output.stdout, &plan.tables)?;
         let switch = bridge_nf::read(self.paths, plan.family)?;
-        Ok(Outcome { stdout: report(switch, &cut), ..output })
+        let boundary =
+            plan.tables.contains(&Table::Raw).then(|| self.boundary(&output.stdout, plan.family).standing());
+        Ok(Outcome { stdout: self.report(switch, boundary, &cut), ..output })
     }
 
     /// Tries, writes, and answers what stands after it. Call with the write lock held.
     pub(crate) fn restore(&self, plan: &RestorePlan) -> Result<Outcome> {
-        let program = Program::Restore(plan.family());
-        let mut wait = Some(self.config.lock);
-        let mut trial = outcome(program, self.exec(&plan.run(true, wait))?)?;
+        let family = plan.family();
+        let behind = match plan.needs_boundary() && !plan.trial_only() {
+            true => {
+                let boundary = self.boundary(&self.success(&look_at_raw(family))?, family);
+                (boundary.standing() != Standing::Stands).then(|| plan.behind(&boundary))
+            }
+            false => None,
+        };
+        let done = self.write(behind.as_ref().unwrap_or(plan))?;
+        if plan.trial_only() || done.exit_code != 0 {
+            return Ok(done);
+        }
+        let stdout = self.look(family)?;
+        Ok(Outcome { stdout, ..done })
+    }
+
+    /// Tries and, if the plan is for more and the trial went well, writes.
+    fn write(&self, plan: &RestorePlan) -> Result<Outcome> {
+        let run = |trial, wait| outcome(Program::Restore(plan.family()), self.exec(&plan.run(trial, wait))?);
+        let mut wait: Option<Duration> = Some(self.config.lock);
+        let mut trial = run(true, wait)?;
         // Held to the end.
         let mut _xtables = None;
         if cannot_wait(&trial) {
             wait = None;
             _xtables = Some(lock::acquire_xtables(&self.paths.xtables_lock, self.config.lock)?);
-            trial = outcome(program, self.exec(&plan.run(true, wait))?)?;
+            trial = run(true, wait)?;
         }
-        if plan.trial_only() || trial.exit_code != 0 {
-            return Ok(trial);
-        }
-        let done = outcome(program, self.exec(&plan.run(false, wait))?)?;
-        if done.exit_code != 0 {
-            return Ok(done);
-        }
-        let stdout = self.look(plan)?;
-        Ok(Outcome { stdout, ..done })
+        if plan.trial_only() || trial.exit_code != 0 { Ok(trial) } else { run(false, wait) }
     }
 
     /// What stands after a write, so that the caller need not ask; and the moment to turn bridge netfilter on, if it is
-    /// not and our jump stands first.
-    fn look(&self, plan: &RestorePlan) -> Result<String> {
-        let look = plan.look();
-        let output = outcome(look.program(), self.exec(&look)?)?;
-        if output.exit_code != 0 {
-            return Err(unparsable(look.program(), 0, "it failed"));
+    /// not, our jump stands first and the boundary stands.
+    fn look(&self, family: Family) -> Result<String> {
+        let program = Program::Save(family);
+        let mut dump = self.success(&look_at_rules(family))?;
+        let mut cut = cut(program, &dump, &[Table::Filter, Table::Raw])?;
+        let mut boundary = self.boundary(&dump, family);
+        let jumps_first = filter::jump_stands_first(&cut);
+        if jumps_first && boundary.standing() != Standing::Stands {
+            dump = self.mend(&boundary, family)?;
+            cut = self::cut(program, &dump, &[Table::Filter, Table::Raw])?;
+            boundary = self.boundary(&dump, family);
         }
-        let cut = cut(look.program(), &output.stdout, &[Table::Filter, Table::Raw])?;
-        let mut switch = bridge_nf::read(self.paths, plan.family())?;
-        if switch != bridge_nf::Switch::On && filter::jump_stands_first(&cut) {
-            bridge_nf::turn_on(self.paths, plan.family())?;
+        let mut switch = bridge_nf::read(self.paths, family)?;
+        if switch != bridge_nf::Switch::On && jumps_first {
+            bridge_nf::turn_on(self.paths, family)?;
             switch = bridge_nf::Switch::On;
         }
         // Last: where it cannot be remembered, the rules stand and are obeyed.
-        guarded::record(self.paths, plan.family(), &cut)?;
-        Ok(report(switch, &cut))
+        guarded::record(self.paths, family, &cut)?;
+        Ok(self.report(switch, Some(boundary.standing()), &cut))
+    }
+
+    /// Puts the boundary right, and answers what stands then.
+    fn mend(&self, boundary: &Boundary, family: Family) -> Result<String> {
+        let refuse = |problem: &dyn std::fmt::Display| {
+            Refusal::new(Code::Boundary).detail(Program::Restore(family)).detail(problem)
+        };
+        let done = self.write(&RestorePlan::mending(boundary, family))?;
+        if done.exit_code != 0 {
+            return Err(refuse(&done.stderr.trim_ascii()));
+        }
+        let dump = self.success(&look_at_rules(family))?;
+        match self.boundary(&dump, family).standing() {
+            Standing::Stands => Ok(dump),
+            other => Err(refuse(&other)),
+        }
+    }
+
+    /// The boundary as a dump shows it.
+    fn boundary(&self, dump: &str, family: Family) -> Boundary {
+        Boundary::read(dump, family, &bridges::of_guests(self.paths))
+    }
+
+    /// What the caller gets to see of a dump. `boundary`: how it stands, if that was read.
+    fn report(&self, switch: bridge_nf::Switch, boundary: Option<Standing>, cut: &str) -> String {
+        let mut text = format!("# drawbridge bridge-nf-call={}\n", switch.as_str());
+        // Writing to a String cannot fail.
+        if let Some(standing) = boundary {
+            let _ = writeln!(text, "# drawbridge boundary={standing}");
+        }
+        for bridge in bridges::routed(self.paths) {
+            let _ = writeln!(text, "# drawbridge routes={bridge}");
+        }
+        if let Some((tracked, most)) = conntrack::fill(self.paths) {
+            let _ = writeln!(text, "# drawbridge conntrack={tracked}/{most}");
+        }
+        text + cut
     }
 
     fn flows(&self, plan: &FlowsPlan) -> Result<Outcome> {
@@ -164,11 +224,6 @@ impl Performer<'_> {
         guarded::flows::record(self.paths, &written, || Switch::parse(&self.success(&look_at_switch())?))?;
         Ok(Outcome { stdout: stands.stdout, ..done })
     }
-}
-
-/// What the caller gets to see of a dump.
-fn report(switch: bridge_nf::Switch, cut: &str) -> String {
-    format!("# drawbridge bridge-nf-call={}\n{cut}", switch.as_str())
 }
 
 /// Whether the program does not know `--wait`. iptables 1.4.21 as first shipped says so, and goes on without it: its

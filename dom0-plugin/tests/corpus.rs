@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use drawbridge_wire::{Code, Function, payload};
+use drawbridge_wire::{Code, Family, Function, payload};
 use support::case::{Case, load};
 use support::{Answer, Dom0, HOST_UUID, arguments, document, nonce, now, signer};
 
@@ -77,7 +77,9 @@ fn prepare(dom0: &Dom0, case: &Case) {
     }
     for fake in case.all("program") {
         let (name, script) = fake.split_once('=').unwrap();
-        dom0.fake(name, script);
+        dom0.write("raw", &support::boundary(Family::Ipv4));
+        let boundary = format!("cat {}/raw;", dom0.dir.display());
+        dom0.fake(name, &script.replace("{BOUNDARY}", &boundary));
     }
     for gone in case.all("without") {
         std::fs::remove_file(dom0.dir.join(gone)).unwrap();

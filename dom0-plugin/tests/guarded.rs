@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dom0_plugin::boot;
-use support::{Answer, Dom0, set_mode};
+use drawbridge_wire::Family;
+use support::{Answer, Dom0, boundary, keeps, set_mode};
 
 const RULES: &str = "*filter\n:dwb-x - [0:0]\nCOMMIT\n";
 
@@ -21,7 +22,8 @@ const JUMP: &str = "-A FORWARD -m physdev --physdev-is-bridged -j dwb-forward";
 fn stands(dom0: &Dom0, family: &str, rules: &str) {
     let chains: BTreeSet<&str> = rules.lines().filter_map(|rule| rule.split(' ').nth(1)).collect();
     let declared: String = chains.iter().map(|chain| format!(":{chain} - [0:0]\n")).collect();
-    dom0.write("dump", &format!("*filter\n{declared}{rules}COMMIT\n"));
+    let raw = boundary(if family == "iptables" { Family::Ipv4 } else { Family::Ipv6 });
+    dom0.write("dump", &format!("{raw}*filter\n{declared}{rules}COMMIT\n"));
     dom0.fake(&format!("{family}-save"), &format!("cat {}/dump", dom0.dir.display()));
 }
 
@@ -39,11 +41,8 @@ fn booted_with(guards: &str) -> Dom0 {
     fs::remove_file(dom0.dir.join("started")).unwrap();
     // What iptables-restore gets from now on, it says from then on.
     for family in ["iptables", "ip6tables"] {
-        let (dir, keep) = (dom0.dir.display(), "sed 's/^-I FORWARD 1/-A FORWARD/; /^-F/d'");
-        dom0.fake(
-            &format!("{family}-restore"),
-            &format!("case $* in *--test) cat >/dev/null ;; *) {keep} >{dir}/{family} ;; esac"),
-        );
+        let dir = dom0.dir.display();
+        dom0.fake(&format!("{family}-restore"), &keeps(&dom0.dir.join(family)));
         dom0.fake(
             &format!("{family}-save"),
             &format!("cat {dir}/{family} 2>/dev/null || printf '*filter\\nCOMMIT\\n'"),
@@ -134,8 +133,10 @@ fn a_boot_closes_what_was_guarded() {
     let dom0 = booted(&["xapi1", "xenbr0"]);
     assert_eq!(boot(&dom0.paths).unwrap(), names(&["xapi1", "xenbr0"]));
     for family in ["iptables", "ip6tables"] {
+        let version = if family == "iptables" { Family::Ipv4 } else { Family::Ipv6 };
+        assert_eq!(dom0.read(family).split_once("*filter\n").unwrap().0, boundary(version));
         assert_eq!(
-            dom0.read(family),
+            dom0.filter(family),
             format!(
                 "*filter\n:dwb-forward - [0:0]\n:dwb-unknown-from - [0:0]\n:dwb-unknown-to - [0:0]\n\
                  -A dwb-forward -m physdev --physdev-in vif+ -j dwb-unknown-from\n\
@@ -156,6 +157,7 @@ fn a_boot_closes_what_was_guarded() {
     let runs = |family: &str| {
         [
             format!("{family}-save"),
+            format!("{family}-save -t raw"),
             format!("{family}-restore --noflush --wait=10 --test"),
             format!("{family}-restore --noflush --wait=10"),
             format!("{family}-save"),
@@ -195,7 +197,7 @@ fn a_lifeline_that_is_not_understood_is_none() {
             None => fs::remove_file(dom0.dir.join("lib/drawbridge/lifelines-ipv4")).unwrap(),
         }
         let told = boot(&dom0.paths).map_err(|refusal| refusal.code.as_str()).err();
-        let loaded = dom0.read("iptables");
+        let loaded = dom0.filter("iptables");
         assert!(loaded.contains(CLOSED) && dom0.read("ip6tables").contains(CLOSED), "{loaded}");
         (told, loaded.contains("-j RETURN"))
     };
@@ -224,7 +226,10 @@ fn a_lifeline_that_iptables_refuses_opens_nothing() {
     let dir = dom0.dir.display();
     dom0.fake(
         "iptables-restore",
-        &format!("cat >{dir}/tried; grep -q RETURN {dir}/tried && exit 1; cp {dir}/tried {dir}/iptables"),
+        &format!(
+            "sed 's/^-I FORWARD 1/-A FORWARD/; s/^-I PREROUTING 1/-A PREROUTING/' >{dir}/tried; \
+             grep -q 'sport.*RETURN' {dir}/tried && exit 1; cp {dir}/tried {dir}/iptables"
+        ),
     );
     assert_eq!(boot(&dom0.paths).unwrap_err().code.as_str(), "DRAWBRIDGE_PROGRAM_FAILED");
     assert!(dom0.read("iptables").contains(CLOSED));

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use drawbridge_wire::{Family, Function, Invocation, signed_calls};
-use support::{Answer, Dom0, HOST_UUID, arguments, document, nonce, now, set_mode, signer};
+use support::{Answer, Dom0, HOST_UUID, arguments, boundary, document, nonce, now, set_mode, signer};
 
 const RULES: &str = "*filter\n:dwb-x - [0:0]\nCOMMIT";
 
@@ -184,14 +184,16 @@ fn a_refused_ruleset_is_never_run_for_real() {
 /// iptables commits table by table, so that two tables need a trial; one is all or nothing by itself.
 #[test]
 fn two_tables_are_tried_with_their_content_and_one_without() {
-    let both = "*raw\n:dwb-x - [0:0]\nCOMMIT\n*filter\n:dwb-x - [0:0]\nCOMMIT\n";
-    for (rules, tried) in [(both, both), (&format!("{RULES}\n"), "")] {
+    let both = &format!("*raw\n:dwb-x - [0:0]\nCOMMIT\n{RULES}\n");
+    for (rules, tried) in [(both.as_str(), both.as_str()), (&format!("{RULES}\n"), "")] {
         let dom0 = Dom0::new();
         let dir = dom0.dir.display();
         dom0.fake(
             "iptables-restore",
             &format!("case $* in *--test) cat >{dir}/tried ;; *) cat >{dir}/done ;; esac"),
         );
+        dom0.write("raw", &boundary(Family::Ipv4));
+        dom0.fake("iptables-save", &format!("cat {dir}/raw; printf '*filter\\nCOMMIT\\n'"));
         dom0.restore(1, rules).reply();
         assert_eq!((dom0.read("tried").as_str(), dom0.read("done").as_str()), (tried, rules));
     }
@@ -210,11 +212,18 @@ fn bridge_netfilter_is_turned_on_only_behind_our_jump() {
         (format!("{jump}\\n{other}\\n"), "1"),
         (format!("{other}\\n"), "1"),
     ] {
-        dom0.fake("iptables-save", &format!("printf '*filter\\n:FORWARD ACCEPT [0:0]\\n{chain}COMMIT\\n'"));
+        dom0.write("raw", &boundary(Family::Ipv4));
+        let dir = dom0.dir.display();
+        dom0.fake(
+            "iptables-save",
+            &format!("cat {dir}/raw; printf '*filter\\n:FORWARD ACCEPT [0:0]\\n{chain}COMMIT\\n'"),
+        );
         dom0.restore(1, rules).reply();
         assert_eq!(dom0.read("bridge/bridge-nf-call-iptables").trim(), expected, "{chain}");
         let save = dom0.call(Function::IptablesSave, &[("args", "")]).reply();
-        assert!(save.stdout.starts_with(&format!("# drawbridge bridge-nf-call={expected}\n*filter\n")));
+        assert!(save.stdout.starts_with(&format!(
+            "# drawbridge bridge-nf-call={expected}\n# drawbridge boundary=stands\n*filter\n"
+        )));
         assert_eq!(dom0.read("bridge/bridge-nf-call-ip6tables"), "0\n");
     }
     fs::remove_file(dom0.dir.join("bridge/bridge-nf-call-iptables")).unwrap();

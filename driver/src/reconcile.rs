@@ -119,6 +119,7 @@ pub async fn reconcile(
         locking: Vec::new(),
         complaints: Vec::new(),
         quarantined: Vec::new(),
+        conntrack: None,
         bytes_written: 0,
         overtaken: false,
         offline: false,

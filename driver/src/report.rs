@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use ruleset::ids::{Interface, VifUuid};
-use ruleset::iptables::Change;
+use ruleset::iptables::{Change, ConntrackFill};
 use ruleset::model::Family;
 use ruleset::ovs;
 use ruleset::resolve::HostPolicy;
@@ -47,6 +47,9 @@ pub struct HostReport {
     pub complaints: Vec<String>,
     /// Ports that are closed: dom0 refuses their rules, or the switch does not have them.
     pub quarantined: Vec<Quarantined>,
+    /// How full dom0's connection tracking was, if that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<ConntrackFill>,
     /// Bytes of rules written.
     pub bytes_written: usize,
     /// It failed because what stands there is not what was read, as when another writer came in between: worth another try.
@@ -245,6 +248,7 @@ impl HostReport {
             locking,
             complaints,
             quarantined,
+            conntrack: _,
             bytes_written,
             overtaken: _,
             offline: _,

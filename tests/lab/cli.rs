@@ -93,7 +93,11 @@ fn a_call_by_hand() -> Result<()> {
         "{}",
         run.stdout
     );
-    ensure!(run.stdout.starts_with("# drawbridge bridge-nf-call=1\n"), "{}", run.stdout);
+    ensure!(
+        run.stdout.starts_with("# drawbridge bridge-nf-call=1\n# drawbridge boundary=stands\n"),
+        "{}",
+        run.stdout
+    );
     ensure!(!run.stdout.contains("RH-Firewall"), "dom0's own rules left dom0: {}", run.stdout);
     let six = lab.drawbridge(&["call", "host1", "iptables-save", "--family", "ipv6"])?.success()?;
     ensure!(six.stdout.contains("fd20::b/128") && !six.stdout.contains("10.20.0.11"), "{}", six.stdout);

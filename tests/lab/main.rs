@@ -1,6 +1,7 @@
 //! Drawbridge against real packets: pool, plugin, driver and kernel together.
 
 mod bad_input;
+mod boundary;
 mod cases;
 mod cli;
 mod concurrency;

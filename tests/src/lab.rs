@@ -194,6 +194,16 @@ impl Lab {
         Ok(station)
     }
 
+    /// The hardware address of a bridge itself: frames for dom0 on that network go there.
+    ///
+    /// # Errors
+    /// No such host or bridge.
+    pub fn bridge_mac(&self, host: &str, bridge: &str) -> Result<Mac> {
+        let links = self.host(host)?.links()?;
+        let link = links.iter().find(|link| link.name == bridge);
+        Ok(link.with_context(|| format!("{host} has no {bridge}"))?.mac.parse()?)
+    }
+
     /// The switch all hosts are connected to; frames between them, and to what is outside, can be seen there.
     #[must_use]
     pub fn switch(&self) -> NsHandle {

@@ -16,6 +16,11 @@ pub(crate) fn is_our_chain(name: &str) -> bool {
         && name.strip_prefix(PREFIX).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_name_byte))
 }
 
+/// A chain of ours that callers may name: not the plugin's own.
+pub(crate) fn is_callers_chain(name: &str) -> bool {
+    is_our_chain(name) && !super::boundary::is_reserved(name)
+}
+
 fn is_name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')
 }

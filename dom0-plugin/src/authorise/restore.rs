@@ -1,8 +1,9 @@
 //! The ownership guard: input for `iptables-restore` that touches our chains and nothing else.
 //!
 //! Every line, every word of it, must be known. A compromised caller can then decide about guests' packets, and about
-//! nothing else: our chains are reached only through two jumps of fixed form, of which the one in `filter` sees only
-//! bridged packets and the one in `raw` leads to chains that can do nothing but set a conntrack zone.
+//! nothing else: our chains in `filter` are reached only through a jump of fixed form that sees only bridged packets; the
+//! one chain in `raw` that anything leads to is entered behind the plugin's own [`boundary`](super::boundary), and can do
+//! nothing but set a conntrack zone.
 
 mod rule;
 mod words;
@@ -10,19 +11,34 @@ mod words;
 use drawbridge_wire::Family;
 
 use self::words::{Word, words};
-use super::grammar::{is_our_chain, number};
+use super::boundary::is_reserved;
+use super::grammar::{is_callers_chain, number};
 use super::{Table, lines, refuse_line};
 use crate::{Code, Refusal, Result};
 
 /// `iptables-restore` 1.4.21 reads lines into 10,240 bytes and words into 1,024.
 const LINE_BYTES: usize = 1000;
 
-/// The built-in chain from which each table's jump goes.
-fn hook(table: Table) -> (&'static str, &'static str) {
+/// The lines that may touch a built-in chain. Into PREROUTING only the plugin itself puts a jump, which leads to the callers'
+/// chain as well ([`super::boundary`]); the one that callers put there before version 0.2 may go.
+fn hooks(table: Table) -> &'static [&'static str] {
     match table {
-        Table::Filter => ("FORWARD", "-m physdev --physdev-is-bridged -j dwb-forward"),
-        Table::Raw => ("PREROUTING", "-m addrtype ! --dst-type LOCAL -j dwb-raw"),
+        Table::Filter => &[
+            "-I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-forward",
+            "-D FORWARD -m physdev --physdev-is-bridged -j dwb-forward",
+        ],
+        Table::Raw => &["-D PREROUTING -m addrtype ! --dst-type LOCAL -j dwb-raw"],
     }
+}
+
+/// Whether a line of `raw` takes forged packets out of connection tracking: their source is dom0's own address, or many.
+fn is_notrack(line: &str, chain: &str, family: Family) -> bool {
+    let kinds: &[&str] = match family {
+        Family::Ipv4 => &["LOCAL", "MULTICAST", "BROADCAST"],
+        Family::Ipv6 => &["LOCAL", "MULTICAST"],
+    };
+    let forged = "-m physdev --physdev-is-in -m addrtype --src-type";
+    kinds.iter().any(|kind| line == format!("-A {chain} {forged} {kind} -j CT --notrack"))
 }
 
 /// Checks an input.
@@ -84,8 +100,7 @@ impl Guard {
     }
 
     fn command(&self, table: Table, line: &str) -> Result<(), String> {
-        let (builtin, jump) = hook(table);
-        if line == format!("-I {builtin} 1 {jump}") || line == format!("-D {builtin} {jump}") {
+        if hooks(table).contains(&line) {
             return Ok(());
         }
         let words = words(line)?;
@@ -94,8 +109,11 @@ impl Guard {
         };
         let command = command.plain()?;
         let chain = chain.plain()?;
-        if !is_our_chain(chain) {
-            return Err(format!("the chain {chain:.40} is not ours"));
+        if !is_callers_chain(chain) {
+            return Err(not_the_callers(chain));
+        }
+        if table == Table::Raw && is_notrack(line, chain, self.family) {
+            return Ok(());
         }
         let position =
             |word: Option<&Word<'_>>| word.and_then(|w| w.plain().ok()).and_then(number).filter(|n| *n > 0);
@@ -113,12 +131,19 @@ impl Guard {
     }
 }
 
+fn not_the_callers(chain: &str) -> String {
+    match is_reserved(chain) {
+        true => format!("the chain {chain:.40} is the plugin's own"),
+        false => format!("the chain {chain:.40} is not ours"),
+    }
+}
+
 /// `:dwb-NAME - [0:0]`
 fn declaration(line: &str) -> Result<(), String> {
     let chain = line.strip_prefix(':').and_then(|l| l.strip_suffix(" - [0:0]"));
     match chain {
-        Some(chain) if is_our_chain(chain) => Ok(()),
-        Some(chain) => Err(format!("the chain {chain:.40} is not ours")),
+        Some(chain) if is_callers_chain(chain) => Ok(()),
+        Some(chain) => Err(not_the_callers(chain)),
         None => Err("expected :dwb-NAME - [0:0]".to_owned()),
     }
 }

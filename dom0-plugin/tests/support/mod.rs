@@ -6,7 +6,7 @@
 pub(crate) mod case;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
@@ -17,10 +17,12 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dom0_plugin::authorise::RestorePlan;
+use dom0_plugin::authorise::boundary::Boundary;
 use dom0_plugin::paths::Paths;
 use drawbridge_wire::auth::Nonce;
 use drawbridge_wire::xmlrpc::{MethodCall, Response, Value, decode_response, encode_call};
-use drawbridge_wire::{Function, Reply, Signer, generate_keypair};
+use drawbridge_wire::{Family, Function, Reply, Signer, generate_keypair};
 
 pub(crate) const HOST_UUID: &str = "6a0b7a3e-6a51-4d5c-8f7e-2f9f5b1c0d11";
 
@@ -102,6 +104,23 @@ pub(crate) fn document(function: &str, members: &BTreeMap<String, String>) -> St
     })
 }
 
+/// The table `raw` as `iptables-save` shows it where the boundary stands.
+pub(crate) fn boundary(family: Family) -> String {
+    let found = Boundary::read("", family, &BTreeSet::new());
+    let repair = RestorePlan::mending(&found, family).run(false, None);
+    String::from_utf8(repair.stdin().to_vec()).unwrap().replace("-I PREROUTING 1 ", "-A PREROUTING ")
+}
+
+/// A script for a stand-in of `iptables-restore`: what it got last is in `file` then, as `iptables-save` would show it. A repair
+/// of the boundary alone does not count.
+pub(crate) fn keeps(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "case $* in *--test) cat >/dev/null ;; *) sed 's/^-I FORWARD 1/-A FORWARD/; s/^-I PREROUTING 1/-A PREROUTING/; \
+         /^-[DF]/d' >{file}.new; if grep -q '^.filter' {file}.new; then mv {file}.new {file}; fi ;; esac"
+    )
+}
+
 /// See the module.
 pub(crate) struct Dom0 {
     pub(crate) dir: PathBuf,
@@ -134,6 +153,8 @@ impl Dom0 {
             lasting: dir.join("lib/drawbridge"),
             syslog: dir.join("log"),
             bridge_nf: dir.join("bridge"),
+            net: dir.join("net"),
+            interfaces: dir.join("interfaces"),
             xtables_lock: dir.join("xtables.lock"),
             iptables: vec![dir.join("bin")],
             openvswitch: vec![dir.join("bin")],
@@ -217,6 +238,12 @@ impl Dom0 {
         let mut arguments = arguments(members);
         self.signer.sign(HOST_UUID, function, &mut arguments, now(), nonce());
         self.serve(&document(function.as_str(), &arguments))
+    }
+
+    /// What a stand-in of `iptables-restore` that [`keeps`] got for the table `filter`.
+    pub(crate) fn filter(&self, name: &str) -> String {
+        let text = self.read(name);
+        text[text.find("*filter\n").unwrap()..].to_owned()
     }
 
     /// A write of plain input.

@@ -114,6 +114,9 @@ codes! {
     OutputUnparsable = "DRAWBRIDGE_OUTPUT_UNPARSABLE",
     /// The rules stand, but bridged packets could not be sent through them. Detail: file, error.
     BridgeNetfilter = "DRAWBRIDGE_BRIDGE_NETFILTER",
+    /// The rules stand, but what keeps bridged packets out of dom0's own connection tracking does not, and could not be put
+    /// right. Detail: the family, how it stands.
+    Boundary = "DRAWBRIDGE_BOUNDARY",
     /// The rules stand, but which bridges are guarded could not be remembered for dom0's next boot. Detail: file, problem.
     GuardedRecord = "DRAWBRIDGE_GUARDED_RECORD",
     /// A fault of the plugin's own. Detail: where.

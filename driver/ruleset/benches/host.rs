@@ -72,7 +72,7 @@ fn port(n: u16) -> Port {
 /// What iptables-save would say after this host was loaded: the input of a cold start, put in its form.
 fn standing(host: &HostPolicy) -> Observed {
     let input = plan(host, Family::Ipv4, &Observed::default(), 1).unwrap().input.unwrap();
-    let mut dump = "# drawbridge bridge-nf-call=1\n".to_owned();
+    let mut dump = "# drawbridge bridge-nf-call=1\n# drawbridge boundary=stands\n".to_owned();
     for table in Table::ALL {
         if !input.contains(&format!("*{}\n", table.name())) {
             let _ = write!(dump, "*{}\nCOMMIT\n", table.name());

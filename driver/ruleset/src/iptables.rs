@@ -16,7 +16,9 @@ mod tree;
 pub use compile::{CompileError, compile};
 pub use diff::{Change, Plan};
 pub use mark::{Epoch, MARK_MASK, Mark, PACKET_MASK, PacketMark};
-pub use observed::{BridgeNetfilter, HookJump, Observed, ObservedRule, ObservedTable};
+pub use observed::{
+    Boundary, BridgeNetfilter, ConntrackFill, HookJump, Observed, ObservedRule, ObservedTable,
+};
 pub use parse::{ParseError, parse_save};
 pub use rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 

@@ -65,6 +65,7 @@ impl Work<'_> {
         observed: Observed,
         report: &mut HostReport,
     ) -> Result<Option<Epoch>, ReconcileError> {
+        report.conntrack = observed.conntrack;
         let planned = self.plan(self.policy, &observed)?;
         let Some((input, generation)) = self.tell(planned, report) else { return Ok(observed.epoch()) };
         match self.write(self.policy, &input, generation, report).await {
@@ -120,6 +121,7 @@ impl Work<'_> {
             .await
             .map_err(|source| ReconcileError::Write { family, source })?;
         report.bytes_written += input.len();
+        report.conntrack = after.conntrack;
         let rest = self.plan(policy, &after)?;
         if rest.input.is_some() {
             let difference =

@@ -240,6 +240,7 @@ fn host(task: &Task, health: Health, wanted: u64, standby: Option<&str>) -> Host
         Backend::Bridge => "iptables",
         Backend::OpenVSwitch => "openvswitch",
     };
+    let complaints = health.complaints();
     let quarantined = health.quarantined.into_iter().map(|closed| Quarantine {
         vif: closed.vif,
         interface: closed.interface,
@@ -254,7 +255,7 @@ fn host(task: &Task, health: Health, wanted: u64, standby: Option<&str>) -> Host
         wanted_generation: wanted,
         ports: u64::try_from(task.wanted.policy.attachments.len()).unwrap_or(u64::MAX),
         quarantined: quarantined.collect(),
-        complaints: health.complaints,
+        complaints,
         last_drift: health.drift.map(rfc3339),
         last_success: health.enforced.map(|enforced| rfc3339(enforced.at)),
         last_error: health

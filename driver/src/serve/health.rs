@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ruleset::iptables::ConntrackFill;
+
 use crate::desired::HostDesired;
 use crate::report::{HostReport, Quarantined, Status};
 
@@ -27,6 +29,8 @@ pub(super) struct Health {
     pub quarantined: Vec<Quarantined>,
     /// What is wrong there and not ours to change.
     pub complaints: Vec<String>,
+    /// How full dom0's connection tracking was when it was last read.
+    pub conntrack: Option<ConntrackFill>,
     /// Changes written since the worker began.
     pub writes: u64,
     /// Reconciles since the worker began.
@@ -91,6 +95,7 @@ impl Health {
         let has_written = report.bytes_written > 0;
         self.writes += u64::from(has_written);
         self.complaints = report.complaints;
+        self.conntrack = report.conntrack.or(self.conntrack);
         if report.status == Status::Failed {
             self.fail(report.error.unwrap_or_default(), report.offline, now);
             return;
@@ -108,6 +113,18 @@ impl Health {
         }
         self.enforced = Some(Enforced { plan: task.plan, generation: task.generation, at: now });
         self.standing = Some(Arc::clone(&task.wanted));
+    }
+
+    /// What is wrong on the host and not ours to change, for the person who must act.
+    #[must_use]
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let full = self.conntrack.filter(|fill| fill.is_high()).map(|ConntrackFill { tracked, most }| {
+            format!(
+                "dom0 tracks {tracked} connections of at most {most}: when it can track no more, neither guests nor dom0 \
+                 itself can begin one; raise net.netfilter.nf_conntrack_max in dom0, or find the guest that opens so many"
+            )
+        });
+        self.complaints.iter().cloned().chain(full).collect()
     }
 
     /// Takes note of a reconcile that came to no end.
@@ -157,6 +174,7 @@ mod tests {
             bytes_written,
             overtaken: false,
             offline: false,
+            conntrack: None,
             standing: None,
             error: None,
         }

@@ -65,6 +65,8 @@ fn of_the_hosts(engine: &Engine, registry: &mut Registry) {
     let reconciles = Family::<OfHost, Counter>::default();
     let writes = Family::<OfHost, Counter>::default();
     let drifts = Family::<OfHost, Counter>::default();
+    let tracked = Family::<OfHost, Number>::default();
+    let most_tracked = Family::<OfHost, Number>::default();
     for worker in engine.hosts.all().values() {
         let (task, health) = (worker.task(), worker.health());
         let host = OfHost { host: task.name, uuid: task.uuid };
@@ -76,6 +78,10 @@ fn of_the_hosts(engine: &Engine, registry: &mut Registry) {
         reconciles.get_or_create(&host).inc_by(health.attempts);
         writes.get_or_create(&host).inc_by(health.writes);
         drifts.get_or_create(&host).inc_by(health.drifts);
+        if let Some(fill) = health.conntrack {
+            tracked.get_or_create(&host).set(fill.tracked);
+            most_tracked.get_or_create(&host).set(fill.most);
+        }
     }
     registry.register(
         "host_generation",
@@ -92,6 +98,12 @@ fn of_the_hosts(engine: &Engine, registry: &mut Registry) {
         "host_ports_closed",
         "Ports that are closed: dom0 refuses their rules, or the switch does not have them",
         closed,
+    );
+    registry.register("host_conntrack_entries", "Connections that dom0 tracks, its own and guests'", tracked);
+    registry.register(
+        "host_conntrack_max",
+        "Connections that dom0 can track; where they come near it, neither guests nor dom0 can begin new ones",
+        most_tracked,
     );
     registry.register("host_reconciles", "Reads and comparisons of the host", reconciles);
     registry.register("host_writes", "Reconciles that wrote", writes);

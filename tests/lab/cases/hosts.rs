@@ -316,5 +316,5 @@ fn is_ours(line: &str) -> bool {
     rule.starts_with(":dwb-")
         || rule.starts_with("-A dwb-")
         || rule == "-A FORWARD -m physdev --physdev-is-bridged -j dwb-forward"
-        || rule == "-A PREROUTING -m addrtype ! --dst-type LOCAL -j dwb-raw"
+        || rule == "-A PREROUTING -j dwb-dom0"
 }

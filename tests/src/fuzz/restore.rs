@@ -4,7 +4,7 @@ use dom0_plugin::authorise::restore;
 use drawbridge_wire::Family;
 
 /// Matches that look at a packet and do nothing else.
-pub(super) const MODULES: [&str; 15] = [
+pub(super) const MODULES: [&str; 16] = [
     "physdev",
     "tcp",
     "udp",
@@ -16,6 +16,7 @@ pub(super) const MODULES: [&str; 15] = [
     "icmp6",
     "conntrack",
     "connmark",
+    "mark",
     "mac",
     "addrtype",
     "u32",
@@ -54,11 +55,17 @@ const OPTIONS: [&str; 27] = [
 ];
 
 /// The only lines that name a built-in chain.
-const HOOKS: [(&str, &str); 4] = [
+const HOOKS: [(&str, &str); 3] = [
     ("filter", "-I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-forward"),
     ("filter", "-D FORWARD -m physdev --physdev-is-bridged -j dwb-forward"),
-    ("raw", "-I PREROUTING 1 -m addrtype ! --dst-type LOCAL -j dwb-raw"),
     ("raw", "-D PREROUTING -m addrtype ! --dst-type LOCAL -j dwb-raw"),
+];
+
+/// What may stand after a chain's name to take forged packets out of connection tracking.
+const FORGED: [&str; 3] = [
+    "-m physdev --physdev-is-in -m addrtype --src-type LOCAL -j CT --notrack",
+    "-m physdev --physdev-is-in -m addrtype --src-type MULTICAST -j CT --notrack",
+    "-m physdev --physdev-is-in -m addrtype --src-type BROADCAST -j CT --notrack",
 ];
 
 /// Input for iptables-restore.
@@ -102,6 +109,9 @@ fn command(table: &str, line: &str) {
     let [command, chain, rest @ ..] = words.as_slice() else { panic!("no command: {line}") };
     assert!(["-A", "-I", "-D", "-F", "-X"].contains(&command.as_str()), "another command: {line}");
     assert!(is_ours(chain), "another's chain: {line}");
+    if table == "raw" && command == "-A" && FORGED.contains(&rest.join(" ").as_str()) {
+        return;
+    }
     let jumps: Vec<usize> = (0..rest.len()).filter(|at| matches!(rest[*at].as_str(), "-j" | "-g")).collect();
     match command.as_str() {
         "-F" | "-X" => assert!(rest.is_empty(), "{line}"),
@@ -124,12 +134,18 @@ fn command(table: &str, line: &str) {
 fn target(table: &str, jump: &str, words: &[String], line: &str) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let allowed = match (table, jump, words.as_slice()) {
-        (_, _, [chain]) if is_ours(chain) => true,
+        ("filter", _, [chain]) if is_ours(chain) => true,
         (_, "-j", ["RETURN"]) | ("filter", "-j", ["ACCEPT" | "DROP"]) => true,
         ("filter", "-j", ["CONNMARK", "--set-xmark", mark]) => {
             mark.split_once('/').is_some_and(|(_, mask)| hex(mask) == Some(0xffff_ff00))
         }
-        ("raw", "-j", ["CT", "--zone", zone]) => zone.parse::<u16>().is_ok(),
+        ("filter", "-j", ["MARK", "--set-xmark", mark]) => mark
+            .split_once('/')
+            .is_some_and(|(_, mask)| hex(mask).is_some_and(|mask| mask & !0x7000_0000 == 0)),
+        // Neither dom0's zone nor the plugin's.
+        ("raw", "-j", ["CT", "--zone", zone]) => {
+            zone.parse::<u16>().is_ok_and(|zone| (1..65_535).contains(&zone))
+        }
         _ => false,
     };
     assert!(allowed, "another target: {line}");
@@ -140,7 +156,8 @@ fn hex(text: &str) -> Option<u64> {
 }
 
 fn is_ours(chain: &str) -> bool {
-    chain.starts_with("dwb-") && (5..=28).contains(&chain.len())
+    let reserved = chain == "dwb-dom0" || chain.starts_with("dwb-dom0-");
+    chain.starts_with("dwb-") && (5..=28).contains(&chain.len()) && !reserved
 }
 
 /// The words of a line, as `add_param_to_argv` (iptables 1.4.21 and 1.8) splits it.

@@ -2,9 +2,9 @@
 
 use dom0_plugin::authorise::Table;
 use dom0_plugin::filter::cut;
-use ruleset::iptables::{self, BridgeNetfilter, Observed, ObservedRule, parse_save};
+use ruleset::iptables::{self, Boundary, BridgeNetfilter, ConntrackFill, Observed, ObservedRule, parse_save};
 
-const HEADER: &str = "# drawbridge bridge-nf-call=1\n";
+const HEADER: &str = "# drawbridge bridge-nf-call=1\n# drawbridge boundary=stands\n";
 
 /// The two jumps, with the chains that they stand in.
 const HOOKS: [(&str, &str, &str); 2] = [
@@ -29,6 +29,8 @@ pub fn save_filter(data: &[u8]) -> bool {
         } else {
             let ours = [":dwb-", "-A dwb-"].iter().any(|start| line.starts_with(start));
             assert!(ours || line == "COMMIT", "leaves dom0: {line}");
+            let boundary = [":dwb-dom0 ", ":dwb-dom0-", "-A dwb-dom0 ", "-A dwb-dom0-"];
+            assert!(!boundary.iter().any(|start| line.starts_with(start)), "the plugin's own: {line}");
         }
     }
     if let Err(e) = parse_save(&readable) {
@@ -127,6 +129,18 @@ fn render(observed: &Observed) -> String {
         BridgeNetfilter::Absent => "# drawbridge bridge-nf-call=absent\n",
     }
     .to_owned();
+    text += match observed.boundary {
+        Boundary::Stands => "# drawbridge boundary=stands\n",
+        Boundary::Missing => "# drawbridge boundary=missing\n",
+        Boundary::Preceded => "# drawbridge boundary=preceded\n",
+        Boundary::Altered => "# drawbridge boundary=altered\n",
+    };
+    for bridge in &observed.routed {
+        text += &format!("# drawbridge routes={bridge}\n");
+    }
+    if let Some(ConntrackFill { tracked, most }) = observed.conntrack {
+        text += &format!("# drawbridge conntrack={tracked}/{most}\n");
+    }
     for table in iptables::Table::ALL {
         let content = observed.table(table);
         text += &format!("*{}\n", table.name());

@@ -106,6 +106,14 @@ impl HostHandle {
         &self.host.uuid
     }
 
+    /// A network namespace of this dom0's, made there by `ip netns add`: a container, say.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn named_network(&self, name: &str) -> io::Result<NsHandle> {
+        Ok(NsHandle { space: Arc::new(self.host.space.named(name)?) })
+    }
+
     /// What switches packets in it.
     #[must_use]
     pub fn network_backend(&self) -> NetworkBackend {

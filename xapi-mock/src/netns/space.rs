@@ -70,6 +70,12 @@ impl Space {
         Ok(space)
     }
 
+    /// The network namespace that `ip netns add` has made here under this name.
+    pub(super) fn named(&self, name: &str) -> io::Result<Self> {
+        let network = self.inside(|| File::open(Path::new("/run/netns").join(name)))?;
+        Ok(Self { network, mount: None, processes: Arc::clone(&self.processes) })
+    }
+
     /// Runs `work` as [`inside_processes`](Self::inside_processes) with a table of descriptors of its own: what it
     /// starts gets the first three, whatever this process itself was started with.
     pub(super) fn alone<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {

@@ -3,8 +3,9 @@
 use drawbridge_wire::Family;
 
 use super::super::Table;
+use super::super::boundary::OTHER_ZONE;
 use super::super::grammar::{
-    hex, is_interface_pattern, is_list, is_mac, is_network, is_number, is_our_chain, is_port_range,
+    hex, is_callers_chain, is_interface_pattern, is_list, is_mac, is_network, is_number, is_port_range,
     is_protocol,
 };
 use super::words::Word;
@@ -175,8 +176,11 @@ impl<'w, 'a> Rule<'w, 'a> {
     /// Checks the rest of the rule: a target, and nothing after it.
     fn target(&mut self, goto: bool) -> Result<(), String> {
         let target = self.next()?.plain()?;
-        if is_our_chain(target) {
-            return self.end();
+        if is_callers_chain(target) {
+            return match self.table {
+                Table::Filter => self.end(),
+                Table::Raw => Err(format!("a jump to {target:.40}: no chain of raw leads to another")),
+            };
         }
         if goto {
             return Err(format!("a jump to {target:.40}, which is not a chain of ours"));
@@ -197,8 +201,10 @@ impl<'w, 'a> Rule<'w, 'a> {
                 self.end()
             }
             ("CT", Table::Raw) => {
-                if self.next()?.plain()? != "--zone" || !is_number(self.next()?.plain()?, 65_535) {
-                    return Err("CT: expected --zone NUMBER".to_owned());
+                // Zone 0 is dom0's.
+                let is_zone = |zone| is_number(zone, OTHER_ZONE - 1) && zone != "0";
+                if self.next()?.plain()? != "--zone" || !is_zone(self.next()?.plain()?) {
+                    return Err("CT: expected --zone with a number from 1 to 65534".to_owned());
                 }
                 self.end()
             }

@@ -51,6 +51,7 @@ struct Names {
     keep_accept: ChainName,
     open_accept: ChainName,
     deny: ChainName,
+    untracked: ChainName,
     unknown_from: ChainName,
     unknown_to: ChainName,
     other_from: ChainName,
@@ -75,6 +76,7 @@ impl Names {
             keep_accept: ChainName::ours("keep-accept")?,
             open_accept: ChainName::ours("open-accept")?,
             deny: ChainName::ours("deny")?,
+            untracked: ChainName::ours("untracked")?,
             unknown_from: ChainName::ours("unknown-from")?,
             unknown_to: ChainName::ours("unknown-to")?,
             other_from: ChainName::ours("other-from")?,
@@ -116,16 +118,25 @@ impl Kind {
     }
 }
 
-/// The rule by which packets come from the built-in chain to ours.
+/// The rule by which packets come from the built-in chain to ours. In `raw` the plugin's own boundary leads to `dwb-raw`.
 ///
 /// # Errors
 /// None in practice: the names are constants.
-pub(super) fn hook(table: Table) -> Result<Rule, InvalidId> {
+pub(super) fn hook(table: Table) -> Result<Option<Rule>, InvalidId> {
     let names = Names::new()?;
     Ok(match table {
-        Table::Filter => Rule::new([Match::IsBridged], Target::Jump(names.forward)),
-        Table::Raw => Rule::new([Match::NotForDom0], Target::Jump(names.raw)),
+        Table::Filter => Some(Rule::new([Match::IsBridged], Target::Jump(names.forward))),
+        Table::Raw => None,
     })
+}
+
+/// The rule by which packets came to `dwb-raw` before version 0.2: it is to go.
+///
+/// # Errors
+/// None in practice: the names are constants.
+pub(super) fn former_hook(table: Table) -> Result<Option<Rule>, InvalidId> {
+    let names = Names::new()?;
+    Ok((table == Table::Raw).then(|| Rule::new([Match::NotForDom0], Target::Jump(names.raw))))
 }
 
 /// The chains of one host and family, with connections judged in `epoch`.
@@ -147,6 +158,9 @@ pub(super) fn compile_but(
     let names = Names::new()?;
     let mut filter = Chains::new();
     filter.insert(names.guard.clone(), base::guard(family)?);
+    if family == Family::Ipv6 {
+        filter.insert(names.untracked.clone(), base::untracked());
+    }
     filter.insert(names.pass.clone(), vec![Rule::always(Target::SetPacketMark(PacketMark::PASSED))]);
     if !host.keep.is_empty() {
         let keeping = Target::SetPacketMark(PacketMark::KEEPING);
@@ -357,6 +371,9 @@ fn by_kind(
     Ok(())
 }
 
+/// Zones are 1 to this. 0 is dom0's, 65535 the plugin's.
+const ZONES: u16 = u16::MAX - 1;
+
 /// A conntrack zone for every bridge with a port of ours: equal addresses on two networks do not mix.
 ///
 /// The number is taken from the bridge's name, so that it stays the same whatever else is on the host; two names that
@@ -370,9 +387,9 @@ fn zones(host: &HostPolicy) -> Vec<Rule> {
     let mut rules = Vec::new();
     for bridge in bridges {
         let digest = hmac_sha256::Hash::hash(bridge.as_str().as_bytes());
-        let mut zone = u16::from_be_bytes([digest[0], digest[1]]).max(1);
+        let mut zone = u16::from_be_bytes([digest[0], digest[1]]).clamp(1, ZONES);
         while !taken.insert(zone) {
-            zone = zone.checked_add(1).unwrap_or(1);
+            zone = zone % ZONES + 1;
         }
         rules.push(Rule::new([Match::InBridge(bridge.clone())], Target::Zone(zone)));
     }

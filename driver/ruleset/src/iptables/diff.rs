@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use similar::{Algorithm, DiffOp};
 
 use super::compile;
-use super::observed::{BridgeNetfilter, HookJump, Observed, ObservedRule, ObservedTable};
+use super::observed::{Boundary, BridgeNetfilter, HookJump, Observed, ObservedRule, ObservedTable};
 use super::rule::{Rule, Target};
 use super::{Chains, Ruleset, Table};
 use crate::ids::{ChainName, InvalidId};
@@ -70,6 +70,8 @@ pub enum Change {
     },
     /// Bridged packets are made to reach iptables.
     BridgeNetfilter,
+    /// The plugin puts its boundary right.
+    Boundary,
 }
 
 impl fmt::Display for Change {
@@ -81,6 +83,7 @@ impl fmt::Display for Change {
             Self::RemoveRule { table, chain, rule } => write!(f, "- {table} {chain}: {rule}"),
             Self::Hook { table, chain } => write!(f, "+ {table} {chain}: our jump, first"),
             Self::BridgeNetfilter => f.write_str("+ bridged packets pass through iptables"),
+            Self::Boundary => f.write_str("+ raw PREROUTING: the plugin's boundary"),
         }
     }
 }
@@ -121,12 +124,18 @@ pub(super) fn diff(observed: &Observed, mut desired: Ruleset, basis: Basis) -> R
             let _ = write!(input, "*{}\n{body}COMMIT\n", table.name());
         }
     }
-    if observed.bridge_netfilter != BridgeNetfilter::On {
-        plan.changes.push(Change::BridgeNetfilter);
-        if input.is_empty() {
-            input.push_str("*filter\nCOMMIT\n");
-        }
+    let by_the_plugin = [
+        (observed.bridge_netfilter != BridgeNetfilter::On, Change::BridgeNetfilter),
+        (observed.boundary != Boundary::Stands, Change::Boundary),
+    ];
+    let needed: Vec<Change> =
+        by_the_plugin.into_iter().filter(|(needed, _)| *needed).map(|(_, change)| change).collect();
+    // It does so after any write.
+    if !needed.is_empty() && input.is_empty() {
+        input.push_str("*filter\nCOMMIT\n");
     }
+    plan.changes.extend(needed);
+    plan.complaints.extend(observed.routed.iter().map(|bridge| routes(bridge)));
     plan.input = (!input.is_empty()).then_some(input);
     Ok(plan)
 }
@@ -153,6 +162,13 @@ impl Changed {
         let gone = observed.chains.keys().filter(|chain| !desired.contains_key(*chain)).cloned().collect();
         Self { differing, gone }
     }
+}
+
+fn routes(bridge: &str) -> String {
+    format!(
+        "dom0 routes packets from {bridge} (net.ipv4.conf.{bridge}.forwarding=1, or ipv6): connections that it forwards from \
+         there are not tracked with its own, so its NAT and stateful rules do not see them; turn forwarding off for {bridge}"
+    )
 }
 
 fn table_diff(
@@ -246,10 +262,18 @@ fn hook_diff(
     out: &mut String,
     plan: &mut Plan,
 ) -> Result<(), InvalidId> {
-    let hook = compile::hook(table)?;
-    let ours =
-        |jump: &&HookJump| jump.chain == table.hook() && jump.rule == ObservedRule::Known(hook.clone());
-    let (right, wrong): (Vec<&HookJump>, Vec<&HookJump>) = observed.hooks.iter().partition(ours);
+    let is = |jump: &&HookJump, rule: Option<&Rule>| {
+        jump.chain == table.hook() && matches!(&jump.rule, ObservedRule::Known(found) if Some(found) == rule)
+    };
+    let (hook, former) = (compile::hook(table)?, compile::former_hook(table)?);
+    let (right, other): (Vec<_>, Vec<_>) = observed.hooks.iter().partition(|jump| is(jump, hook.as_ref()));
+    let (former, wrong): (Vec<_>, Vec<_>) = other.into_iter().partition(|jump| is(jump, former.as_ref()));
+    for jump in former {
+        let rule = jump.rule.text();
+        let _ = writeln!(out, "-D {} {rule}", table.hook());
+        let chain = table.hook().to_owned();
+        plan.changes.push(Change::RemoveRule { table: table.name(), chain, rule });
+    }
     for jump in wrong {
         plan.complaints.push(format!(
             "{} {} {}: {} leads to a chain of ours and was not put there by Drawbridge; remove it by hand",
@@ -259,9 +283,9 @@ fn hook_diff(
             jump.rule.text()
         ));
     }
-    if matches!(right.as_slice(), [only] if only.position == 1) {
+    let Some(hook) = hook.filter(|_| !matches!(right.as_slice(), [only] if only.position == 1)) else {
         return Ok(());
-    }
+    };
     for _ in &right {
         let _ = writeln!(out, "-D {} {hook}", table.hook());
     }

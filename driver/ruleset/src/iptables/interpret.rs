@@ -8,7 +8,7 @@ pub(super) mod u32;
 use std::collections::BTreeMap;
 
 use super::mark::MARK_MASK;
-use super::observed::{Observed, ObservedRule};
+use super::observed::{Boundary, Observed, ObservedRule};
 use super::rule::{CtDirection, CtStates, IfPattern, Match, Rule, Target};
 use super::{BridgeNetfilter, Table};
 use crate::ids::ChainName;
@@ -87,6 +87,8 @@ pub struct Step<'a> {
 pub enum InterpretError {
     #[error("bridged packets do not reach iptables on this host")]
     NotBridged,
+    #[error("the plugin's boundary does not stand in raw")]
+    NoBoundary,
     #[error("another rule stands before our jump in {0}")]
     NotFirst(&'static str),
     #[error("chain {chain} has a rule that is not ours: {rule}")]
@@ -127,6 +129,16 @@ pub fn traverse<'a>(
     };
     if observed.bridge_netfilter != BridgeNetfilter::On {
         return Err(InterpretError::NotBridged);
+    }
+    if table == Table::Raw {
+        // The plugin's boundary leads there, for what came in by a bridge port and is not for dom0.
+        if observed.boundary != Boundary::Stands {
+            return Err(InterpretError::NoBoundary);
+        }
+        if !transit.for_dom0 {
+            walk.chain(&ChainName::ours("raw").map_err(|_| InterpretError::NoBoundary)?)?;
+        }
+        return Ok(Outcome { fate: Fate::NotDecided, mark: walk.mark, zone: walk.zone, steps: walk.steps });
     }
     let mut jumps: Vec<_> = content.hooks.iter().filter(|jump| jump.chain == table.hook()).collect();
     jumps.sort_by_key(|jump| jump.position);

@@ -12,10 +12,48 @@ use crate::ids::{ChainName, InvalidId};
 pub struct Observed {
     /// Whether bridged packets reach iptables.
     pub bridge_netfilter: BridgeNetfilter,
+    /// The plugin's own rules in `raw`, behind which `dwb-raw` stands.
+    pub boundary: Boundary,
+    /// Bridges of XAPI's from which dom0 routes.
+    pub routed: Vec<String>,
+    /// How full dom0's connection tracking is, if it tracks anything.
+    pub conntrack: Option<ConntrackFill>,
     /// `filter`
     pub filter: ObservedTable,
     /// `raw`
     pub raw: ObservedTable,
+}
+
+/// How the plugin's boundary stands (`dom0-plugin/src/authorise/boundary.rs`): it keeps guests' frames out of dom0's own
+/// connection tracking, and is put right by every write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Boundary {
+    /// As it should.
+    Stands,
+    /// Nothing leads to it.
+    #[default]
+    Missing,
+    /// Another rule of PREROUTING comes first.
+    Preceded,
+    /// Its rules are not the plugin's.
+    Altered,
+}
+
+/// dom0's connection tracking, all zones together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ConntrackFill {
+    /// Connections tracked.
+    pub tracked: u64,
+    /// `nf_conntrack_max`: how many can be.
+    pub most: u64,
+}
+
+impl ConntrackFill {
+    /// Whether so many are tracked that a burst could keep dom0 from beginning connections: 70 in a hundred.
+    #[must_use]
+    pub fn is_high(self) -> bool {
+        self.tracked.saturating_mul(10) >= self.most.saturating_mul(7)
+    }
 }
 
 /// `/proc/sys/net/bridge/bridge-nf-call-iptables` (or `-ip6tables`).
@@ -77,15 +115,22 @@ impl Observed {
     /// None in practice: the names are constants.
     pub(super) fn of(ruleset: Ruleset) -> Result<Self, InvalidId> {
         let table = |table: Table, chains: Chains| {
-            let rule = ObservedRule::Known(compile::hook(table)?);
             let known = |rules: Vec<Rule>| rules.into_iter().map(ObservedRule::Known).collect();
             let chains = chains.into_iter().map(|(chain, rules)| (chain, known(rules))).collect();
-            let hooks = vec![HookJump { chain: table.hook().to_owned(), position: 1, rule }];
+            let hook = |rule| HookJump {
+                chain: table.hook().to_owned(),
+                position: 1,
+                rule: ObservedRule::Known(rule),
+            };
+            let hooks = compile::hook(table)?.map(hook).into_iter().collect();
             Ok::<_, InvalidId>(ObservedTable { chains, hooks })
         };
         let Ruleset { family: _, filter, raw } = ruleset;
         Ok(Self {
             bridge_netfilter: BridgeNetfilter::On,
+            boundary: Boundary::Stands,
+            routed: Vec::new(),
+            conntrack: None,
             filter: table(Table::Filter, filter)?,
             raw: table(Table::Raw, raw)?,
         })

@@ -8,7 +8,9 @@ mod names;
 mod rule;
 
 use super::Table;
-use super::observed::{BridgeNetfilter, HookJump, Observed, ObservedRule, ObservedTable};
+use super::observed::{
+    Boundary, BridgeNetfilter, ConntrackFill, HookJump, Observed, ObservedRule, ObservedTable,
+};
 use crate::ids::ChainName;
 
 /// Why a dump could not be read. Never taken for an empty one.
@@ -46,9 +48,12 @@ pub enum Problem {
     Syntax,
     #[error("the line saying whether bridged packets reach iptables is missing")]
     NoBridgeNetfilter,
+    #[error("the line saying how the plugin's boundary stands is missing")]
+    NoBoundary,
 }
 
-const BRIDGE_NETFILTER: &str = "# drawbridge bridge-nf-call=";
+/// What the plugin says of dom0 besides its rules, a line each, before them.
+const SAID: &str = "# drawbridge ";
 
 /// Reads a dump.
 ///
@@ -57,17 +62,29 @@ const BRIDGE_NETFILTER: &str = "# drawbridge bridge-nf-call=";
 pub fn parse_save(text: &str) -> Result<Observed, ParseError> {
     let mut observed = Observed::default();
     let mut bridge_netfilter = None;
+    let mut boundary = None;
     let mut seen: Vec<Table> = Vec::new();
     let mut open: Option<Table> = None;
     for (index, line) in text.lines().enumerate() {
         let fail = |problem| ParseError { line: index + 1, problem };
-        if let Some(state) = line.strip_prefix(BRIDGE_NETFILTER) {
-            bridge_netfilter = Some(match state {
-                "1" => BridgeNetfilter::On,
-                "0" => BridgeNetfilter::Off,
-                "absent" => BridgeNetfilter::Absent,
+        if let Some(said) = line.strip_prefix(SAID) {
+            match said.split_once('=').ok_or_else(|| fail(Problem::Syntax))? {
+                ("bridge-nf-call", "1") => bridge_netfilter = Some(BridgeNetfilter::On),
+                ("bridge-nf-call", "0") => bridge_netfilter = Some(BridgeNetfilter::Off),
+                ("bridge-nf-call", "absent") => bridge_netfilter = Some(BridgeNetfilter::Absent),
+                ("boundary", "stands") => boundary = Some(Boundary::Stands),
+                ("boundary", "missing") => boundary = Some(Boundary::Missing),
+                ("boundary", "preceded") => boundary = Some(Boundary::Preceded),
+                ("boundary", "altered") => boundary = Some(Boundary::Altered),
+                ("routes", bridge) => observed.routed.push(bridge.to_owned()),
+                ("conntrack", fill) => {
+                    let fill = fill.split_once('/').and_then(|(tracked, most)| {
+                        Some(ConntrackFill { tracked: tracked.parse().ok()?, most: most.parse().ok()? })
+                    });
+                    observed.conntrack = Some(fill.ok_or_else(|| fail(Problem::Syntax))?);
+                }
                 _ => return Err(fail(Problem::Syntax)),
-            });
+            }
         } else if line.is_empty() || line.starts_with('#') {
         } else if let Some(name) = line.strip_prefix('*') {
             let table = Table::ALL
@@ -103,6 +120,7 @@ pub fn parse_save(text: &str) -> Result<Observed, ParseError> {
         return Err(whole(Problem::TableMissing(missing.name())));
     }
     observed.bridge_netfilter = bridge_netfilter.ok_or_else(|| whole(Problem::NoBridgeNetfilter))?;
+    observed.boundary = boundary.ok_or_else(|| whole(Problem::NoBoundary))?;
     Ok(observed)
 }
 

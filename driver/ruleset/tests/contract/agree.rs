@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use ruleset::iptables::interpret::{Conntrack, Fate, Transit, traverse};
 use ruleset::iptables::{CtDirection, CtStates, Epoch, MARK_MASK, Mark, Observed, Table, parse_save, plan};
-use ruleset::model::{Direction, Family, PortSecurity};
+use ruleset::model::{Direction, Family, PortSecurity, Protocol};
 use ruleset::packet::{Packet, Transport};
 use ruleset::resolve::HostPolicy;
 use ruleset::verdict::{Connection, Endpoint, Hop, Passage, Reason, verdict};
@@ -53,6 +53,10 @@ fn state(r: &mut Random, packet: &Packet, epoch: Epoch) -> (Conntrack, Connectio
         5 | 6 => (some(CtStates::ESTABLISHED, original, mark), Connection::Original),
         7 => (some(CtStates::ESTABLISHED, reply, mark), Connection::Reply { cut }),
         8 => (some(CtStates::RELATED, r.pick(&[original, reply]), mark), Connection::Related { cut }),
+        // Forged, so that the plugin's boundary keeps it from being tracked; what is neighbour discovery never is.
+        _ if packet.protocol() != Some(Protocol::ICMPV6) && r.percent(50) => {
+            (Conntrack::None(CtStates::UNTRACKED), Connection::Invalid)
+        }
         _ => (Conntrack::None(CtStates::INVALID), Connection::Invalid),
     }
 }

@@ -15,6 +15,7 @@ struct Table {
 pub(crate) struct Tables {
     tables: BTreeMap<&'static str, Table>,
     bridge_netfilter: bool,
+    boundary: bool,
 }
 
 const HOOKS: [(&str, &str); 2] = [("raw", "PREROUTING"), ("filter", "FORWARD")];
@@ -32,7 +33,7 @@ impl Tables {
                 with("FORWARD", &["-j RH-Firewall-1-INPUT", "-j REJECT --reject-with icmp-host-prohibited"]),
             ),
         ];
-        Self { tables: tables.into(), bridge_netfilter: false }
+        Self { tables: tables.into(), bridge_netfilter: false, boundary: false }
     }
 
     /// Carries out an input as a whole or not at all.
@@ -57,13 +58,18 @@ impl Tables {
             return Err("no COMMIT".to_owned());
         }
         next.bridge_netfilter = true;
+        next.boundary = true;
         *self = next;
         Ok(())
     }
 
     /// As the plugin answers.
     pub(crate) fn save(&self) -> String {
-        let mut out = format!("# drawbridge bridge-nf-call={}\n", u8::from(self.bridge_netfilter));
+        let mut out = format!(
+            "# drawbridge bridge-nf-call={}\n# drawbridge boundary={}\n",
+            u8::from(self.bridge_netfilter),
+            if self.boundary { "stands" } else { "missing" }
+        );
         for (name, hook) in HOOKS {
             let table = &self.tables[name];
             let _ = writeln!(out, "*{name}");

@@ -116,7 +116,7 @@ pub(super) fn port_chains(
         }
         let essentials = essentials(direction, family)?.into_iter();
         rules.extend(essentials.map(|matches| Rule::new(matches, Target::Goto(passed.clone()))));
-        rules.push(Rule::new([Match::Conntrack(CtStates::INVALID, None)], DEFAULT_VERDICT));
+        rules.extend(stateless(family, names));
         let provider = match direction {
             Direction::Egress => &names.provider_egress,
             Direction::Ingress => &names.provider_ingress,
@@ -135,6 +135,24 @@ pub(super) fn port_chains(
         chains.insert(ChainName::ours(&format!("{label}-{name}"))?, rules);
     }
     Ok(())
+}
+
+/// §3 egress 3, ingress 2: what belongs to no connection and can begin none. The plugin's boundary takes what is forged out
+/// of connection tracking; but the kernel never tracks neighbour and listener discovery, which is for the rules to judge.
+fn stateless(family: Family, names: &Names) -> Vec<Rule> {
+    let state = |states| [Match::Conntrack(states, None)];
+    match family {
+        Family::Ipv4 => vec![Rule::new(state(CtStates::INVALID.and(CtStates::UNTRACKED)), DEFAULT_VERDICT)],
+        Family::Ipv6 => vec![
+            Rule::new(state(CtStates::INVALID), DEFAULT_VERDICT),
+            Rule::new(state(CtStates::UNTRACKED), Target::Jump(names.untracked.clone())),
+        ],
+    }
+}
+
+/// `dwb-untracked`, IPv6 only.
+pub(super) fn untracked() -> Vec<Rule> {
+    vec![Rule::new([Match::Protocol(Protocol::ICMPV6)], Target::Return), Rule::always(DEFAULT_VERDICT)]
 }
 
 /// §3 egress 1 for IPv4: the port's own addresses, and a DHCP client that has none yet.

@@ -130,14 +130,16 @@ fn through(
     ports: [&str; 2],
     conntrack: Conntrack,
 ) -> (Fate, Option<u32>) {
-    let mut dump = "# drawbridge bridge-nf-call=1\n".to_owned();
+    let mut dump = "# drawbridge bridge-nf-call=1\n# drawbridge boundary=stands\n".to_owned();
     for table in Table::ALL {
         let chains = ruleset.chains(table);
         let _ = writeln!(dump, "*{}", table.name());
         for chain in chains.keys() {
             let _ = writeln!(dump, ":{chain} - [0:0]");
         }
-        let _ = writeln!(dump, "-I {} 1 {}", table.hook(), hook(table).unwrap());
+        if let Some(hook) = hook(table).unwrap() {
+            let _ = writeln!(dump, "-I {} 1 {hook}", table.hook());
+        }
         for (chain, rules) in chains {
             for rule in rules {
                 let _ = writeln!(dump, "-A {chain} {rule}");

@@ -5,13 +5,15 @@ use crate::model::{Action, Direction, Family, Policy, ProviderRule, Remote};
 
 /// What the plugin would answer after `desired` was loaded.
 fn dump(desired: &Ruleset) -> String {
-    let mut out = "# drawbridge bridge-nf-call=1\n".to_owned();
+    let mut out = "# drawbridge bridge-nf-call=1\n# drawbridge boundary=stands\n".to_owned();
     for table in Table::ALL {
         let _ = writeln!(out, "*{}", table.name());
         for chain in desired.chains(table).keys() {
             let _ = writeln!(out, ":{chain} - [0:0]");
         }
-        let _ = writeln!(out, "-I {} 1 {}", table.hook(), compile::hook(table).unwrap());
+        if let Some(hook) = compile::hook(table).unwrap() {
+            let _ = writeln!(out, "-I {} 1 {hook}", table.hook());
+        }
         for (chain, rules) in desired.chains(table) {
             for rule in rules {
                 let _ = writeln!(out, "-A {chain} {rule}");
@@ -39,7 +41,10 @@ fn nothing_changed_writes_nothing() {
 
 #[test]
 fn a_host_we_were_never_on_and_have_nothing_for_is_left_alone() {
-    let bare = parse_save("# drawbridge bridge-nf-call=0\n*raw\nCOMMIT\n*filter\nCOMMIT\n").unwrap();
+    let bare = parse_save(
+        "# drawbridge bridge-nf-call=0\n# drawbridge boundary=missing\n*raw\nCOMMIT\n*filter\nCOMMIT\n",
+    )
+    .unwrap();
     assert_eq!(change(&fixtures::policy(), 0, &bare), Plan::default());
     assert!(change(&fixtures::policy(), 1, &bare).input.is_some());
 }
@@ -113,6 +118,9 @@ fn drift_is_found_whatever_its_form() {
         ("a chain too many", good.replacen("*filter\n", "*filter\n:dwb-extra - [0:0]\n", 1)),
         ("the jump not first", good.replace("-I FORWARD 1", "-I FORWARD 2")),
         ("the jump gone", good.replace("-I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-forward\n", "")),
+        ("the boundary gone", good.replace("boundary=stands", "boundary=missing")),
+        ("another rule before the boundary", good.replace("boundary=stands", "boundary=preceded")),
+        ("the boundary's rules changed", good.replace("boundary=stands", "boundary=altered")),
         ("bridge-nf off", good.replace("bridge-nf-call=1", "bridge-nf-call=0")),
     ] {
         assert_ne!(good, bad, "{what}");
@@ -122,4 +130,33 @@ fn drift_is_found_whatever_its_form() {
     let foreign_jump = good.replacen("-I FORWARD 1", "-I INPUT 3 -j dwb-to\n-I FORWARD 1", 1);
     let plan = change(&policy, 3, &parse_save(&foreign_jump).unwrap());
     assert_eq!((plan.input, plan.complaints.len()), (None, 1));
+}
+
+/// Before version 0.2 the driver's own jump led to `dwb-raw`; now the plugin's boundary does.
+#[test]
+fn the_former_jump_in_raw_goes() {
+    let policy = fixtures::policy();
+    let good = dump(&compile(&host(&policy, 3), Family::Ipv4, Epoch::seeded(41)).unwrap());
+    let former = good.replacen(
+        "-A dwb-raw",
+        "-I PREROUTING 1 -m addrtype ! --dst-type LOCAL -j dwb-raw\n-A dwb-raw",
+        1,
+    );
+    let plan =
+        change(&policy, 3, &parse_save(&former.replace("boundary=stands", "boundary=missing")).unwrap());
+    assert_eq!(
+        plan.input.as_deref(),
+        Some("*raw\n-D PREROUTING -m addrtype ! --dst-type LOCAL -j dwb-raw\nCOMMIT\n")
+    );
+    assert_eq!((plan.changes.len(), plan.complaints.len()), (2, 0));
+}
+
+/// What guests forge is for dom0's own NAT and stateful rules to see only where dom0 does not route.
+#[test]
+fn a_bridge_from_which_dom0_routes_is_named() {
+    let policy = fixtures::policy();
+    let good = dump(&compile(&host(&policy, 3), Family::Ipv4, Epoch::seeded(41)).unwrap());
+    let plan = change(&policy, 3, &parse_save(&format!("# drawbridge routes=xenbr0\n{good}")).unwrap());
+    assert_eq!((plan.input, plan.complaints.len()), (None, 1));
+    assert!(plan.complaints[0].starts_with("dom0 routes packets from xenbr0 "), "{:?}", plan.complaints);
 }

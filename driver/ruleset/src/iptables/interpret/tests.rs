@@ -9,7 +9,7 @@ fn fate(lines: &str) -> Result<(Fate, Option<u32>), InterpretError> {
     chains.dedup();
     let declared: String = chains.iter().map(|c| format!(":{c} - [0:0]\n")).collect();
     let dump = format!(
-        "# drawbridge bridge-nf-call=1\n*raw\nCOMMIT\n*filter\n{declared}\
+        "# drawbridge bridge-nf-call=1\n# drawbridge boundary=stands\n*raw\nCOMMIT\n*filter\n{declared}\
          -I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-a\n{lines}\nCOMMIT\n"
     );
     let observed = parse_save(&dump).unwrap();

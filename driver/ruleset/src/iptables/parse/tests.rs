@@ -1,6 +1,7 @@
 use super::*;
 
-const EMPTY: &str = "# drawbridge bridge-nf-call=0\n*raw\nCOMMIT\n*filter\nCOMMIT\n";
+const EMPTY: &str =
+    "# drawbridge bridge-nf-call=0\n# drawbridge boundary=missing\n*raw\nCOMMIT\n*filter\nCOMMIT\n";
 
 #[test]
 fn empty_is_said_and_not_implied() {
@@ -12,6 +13,10 @@ fn empty_is_said_and_not_implied() {
         ("*raw\nCOMMIT\n", Problem::TableMissing("filter")),
         ("*raw\nCOMMIT\n*filter\n", Problem::NoCommit("filter")),
         ("*raw\nCOMMIT\n*filter\nCOMMIT\n", Problem::NoBridgeNetfilter),
+        ("# drawbridge bridge-nf-call=1\n*raw\nCOMMIT\n*filter\nCOMMIT\n", Problem::NoBoundary),
+        ("# drawbridge boundary=odd\n", Problem::Syntax),
+        ("# drawbridge conntrack=many/7\n", Problem::Syntax),
+        ("# drawbridge hello\n", Problem::Syntax),
         ("*raw\n*filter\nCOMMIT\n", Problem::NoCommit("raw")),
         ("*raw\nCOMMIT\n*raw\nCOMMIT\n", Problem::TableTwice("raw")),
         ("*nat\nCOMMIT\n", Problem::UnknownTable("nat".to_owned())),
@@ -21,6 +26,24 @@ fn empty_is_said_and_not_implied() {
         ("*raw\nnonsense\n", Problem::Syntax),
     ] {
         assert_eq!(parse_save(cut).unwrap_err().problem, problem, "{cut}");
+    }
+}
+
+#[test]
+fn what_the_plugin_says_of_dom0() {
+    let said = "# drawbridge routes=xenbr0\n# drawbridge routes=xapi7\n# drawbridge conntrack=70/100\n";
+    let observed = parse_save(&format!("{said}{EMPTY}")).unwrap();
+    assert_eq!(observed.routed, ["xenbr0", "xapi7"]);
+    let fill = observed.conntrack.unwrap();
+    assert!(fill.is_high() && !ConntrackFill { tracked: 69, ..fill }.is_high());
+    for (word, boundary) in [
+        ("stands", Boundary::Stands),
+        ("missing", Boundary::Missing),
+        ("preceded", Boundary::Preceded),
+        ("altered", Boundary::Altered),
+    ] {
+        let text = EMPTY.replace("boundary=missing", &format!("boundary={word}"));
+        assert_eq!(parse_save(&text).unwrap().boundary, boundary);
     }
 }
 
