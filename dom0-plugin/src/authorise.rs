@@ -148,6 +148,12 @@ impl RestorePlan {
         self.family
     }
 
+    /// What it writes.
+    #[must_use]
+    pub fn input(&self) -> &[u8] {
+        &self.input
+    }
+
     /// `--test`: the caller wants only the trial.
     #[must_use]
     pub fn trial_only(&self) -> bool {

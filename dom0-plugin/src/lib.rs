@@ -15,6 +15,7 @@ pub mod authorise;
 mod boot;
 mod bridge_nf;
 mod bridges;
+pub mod budget;
 mod config;
 mod conntrack;
 mod exec;

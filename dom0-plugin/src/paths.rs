@@ -99,6 +99,14 @@ impl Paths {
         self.lasting.join("lifelines-flows")
     }
 
+    /// What this family's rules cost, since the boot.
+    pub(crate) fn load(&self, family: Family) -> PathBuf {
+        self.in_state(match family {
+            Family::Ipv4 => "load-ipv4",
+            Family::Ipv6 => "load-ipv6",
+        })
+    }
+
     /// A path below the state directory.
     pub(crate) fn in_state(&self, name: impl AsRef<Path>) -> PathBuf {
         self.state.join(name)

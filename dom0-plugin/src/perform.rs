@@ -1,6 +1,7 @@
 //! Carries out a plan: which runs, in which order, under which locks, and what of their output is passed on.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::time::Duration;
 
 use drawbridge_wire::Family;
@@ -11,12 +12,13 @@ use crate::authorise::{
     Approved, FlowsPlan, Plan, Program, RestorePlan, SavePlan, Table, look_at_raw, look_at_rules,
     look_at_switch,
 };
+use crate::budget::Load;
 use crate::config::Config;
 use crate::exec::{self, Output};
 use crate::guarded::flows::Written;
 use crate::paths::Paths;
 use crate::switch::Switch;
-use crate::{Code, Refusal, Result, bridge_nf, bridges, conntrack, filter, generation, guarded, lock};
+use crate::{Code, Refusal, Result, bridge_nf, bridges, conntrack, filter, generation, guarded, lock, state};
 
 /// Carries it out. `generation`: the writer's.
 ///
@@ -54,6 +56,7 @@ pub(crate) fn perform(
     match plan {
         Plan::Save(plan) => run.save(plan),
         Plan::Restore(plan) => {
+            run.check_cost(plan)?;
             let done = run.restore(plan)?;
             if !plan.trial_only() && done.exit_code == 0 {
                 guarded::flows::forget_all(paths)?;
@@ -124,6 +127,31 @@ impl Performer<'_> {
         Ok(Outcome { stdout, ..done })
     }
 
+    /// Refuses what would cost too much when it stands.
+    fn check_cost(&self, plan: &RestorePlan) -> Result<()> {
+        let family = plan.family();
+        let known = fs::read_to_string(self.paths.load(family)).ok().and_then(|text| Load::from_text(&text));
+        let standing = match known {
+            Some(load) => load,
+            // Nobody has written since the boot, or the record is lost.
+            None => {
+                let dump = self.success(&look_at_rules(family))?;
+                Load::of(&cut(Program::Save(family), &dump, &[Table::Filter, Table::Raw])?)
+            }
+        };
+        let input = std::str::from_utf8(plan.input()).map_err(|_| Refusal::from(Code::Internal))?;
+        standing.after(input).check().map_err(|excess| Refusal::new(Code::TooCostly).detail(excess))
+    }
+
+    /// Remembers what stands, in short.
+    fn remember_cost(&self, family: Family, cut: &str) -> Result<()> {
+        let (path, text) = (self.paths.load(family), Load::of(cut).to_text());
+        match fs::read_to_string(&path) {
+            Ok(known) if known == text => Ok(()),
+            _ => state::replace(&path, text.as_bytes()),
+        }
+    }
+
     /// Tries and, if the plan is for more and the trial went well, writes.
     fn write(&self, plan: &RestorePlan) -> Result<Outcome> {
         let run = |trial, wait| outcome(Program::Restore(plan.family()), self.exec(&plan.run(trial, wait))?);
@@ -157,6 +185,7 @@ impl Performer<'_> {
             bridge_nf::turn_on(self.paths, family)?;
             switch = bridge_nf::Switch::On;
         }
+        self.remember_cost(family, &cut)?;
         // Last: where it cannot be remembered, the rules stand and are obeyed.
         guarded::record(self.paths, family, &cut)?;
         Ok(self.report(switch, Some(boundary.standing()), &cut))

@@ -177,7 +177,7 @@ fn a_refused_ruleset_is_never_run_for_real() {
     );
     let reply = dom0.restore(1, &format!("{RULES}\n")).reply();
     assert_eq!((reply.exit_code, reply.stderr.as_str()), (2, "line 3 failed\n"));
-    assert_eq!(dom0.started(), ["iptables-restore --noflush --wait=10 --test"]);
+    assert_eq!(dom0.started(), ["iptables-save", "iptables-restore --noflush --wait=10 --test"]);
     assert_eq!(dom0.read("bridge/bridge-nf-call-iptables"), "0\n");
 }
 
@@ -416,7 +416,7 @@ fn a_program_that_cannot_wait_is_waited_for() {
     held.lock().unwrap();
     let rules = format!("{RULES}\n");
     assert_eq!(dom0.restore(1, &rules).code(), "DRAWBRIDGE_BUSY");
-    assert_eq!(dom0.started(), ["iptables-restore --noflush --wait=1 --test"]);
+    assert_eq!(dom0.started(), ["iptables-save", "iptables-restore --noflush --wait=1 --test"]);
     held.unlock().unwrap();
     dom0.restore(1, &rules).reply();
 }

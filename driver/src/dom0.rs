@@ -63,7 +63,9 @@ impl Dom0Error {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Exit { program: Function::IptablesRestore | Function::OvsOfctl, .. } => true,
-            Self::Call(CallError::Api(error)) => error.code == Code::InputRefused.as_str(),
+            Self::Call(CallError::Api(error)) => {
+                [Code::InputRefused, Code::TooCostly].iter().any(|code| error.code == code.as_str())
+            }
             _ => false,
         }
     }

@@ -91,6 +91,8 @@ codes! {
     ArgumentRefused = "DRAWBRIDGE_ARGUMENT_REFUSED",
     /// The input holds a line that is not allowed. Detail: line number from 1, problem.
     InputRefused = "DRAWBRIDGE_INPUT_REFUSED",
+    /// What would stand then costs too much: see [`Code::InputRefused`] for what is wrong in itself. Detail: what, and the bound.
+    TooCostly = "DRAWBRIDGE_TOO_COSTLY",
     /// A flow carries, or a deletion may reach, a cookie that is not ours. Detail: line number from 1, problem.
     ForeignCookie = "DRAWBRIDGE_FOREIGN_COOKIE",
     /// The bridge does not exist on this host. Detail: its name.

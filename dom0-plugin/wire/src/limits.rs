@@ -32,8 +32,9 @@ pub const STAGED_BYTES: u64 = 32 * 1024 * 1024;
 /// Seconds a finished or expired upload's id is remembered, so that its reuse can be named.
 pub const UPLOAD_MEMORY_SECONDS: u64 = 600;
 
-/// Largest standard output of a program that is passed on. More is refused, never cut.
-pub const OUTPUT_BYTES: usize = 16 * 1024 * 1024;
+/// Largest standard output of a program that is passed on. More is refused, never cut. Twice what rules of ours may take there:
+/// dom0's own are in it, too.
+pub const OUTPUT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Largest standard error of a program that is passed on. More is refused, never cut.
 pub const ERROR_OUTPUT_BYTES: usize = 64 * 1024;
