@@ -16,7 +16,6 @@ use drawbridge_wire::{Family, Refusal};
 use self::boundary::Boundary;
 use crate::Result;
 
-pub(crate) use boundary::is_xapi_bridge;
 pub(crate) use grammar::{is_interface, is_interface_pattern, is_mac, is_our_chain, number};
 pub(crate) use ofctl::GUARDED_TABLE;
 pub(crate) use vsctl::look_at_switch;

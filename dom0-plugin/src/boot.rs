@@ -14,12 +14,14 @@ use std::process::ExitCode;
 
 use drawbridge_wire::{Family, Function};
 
-use crate::authorise::{Plan, authorise, is_our_chain};
+use crate::authorise::{Plan, authorise, boundary, is_our_chain};
 use crate::config::Config;
 use crate::guarded::{Bridges, FAMILIES, lifelines};
 use crate::paths::Paths;
 use crate::perform::Performer;
-use crate::{Code, Refusal, Result, audit, bridge_nf, filter, generation, guarded, lock, sanitise, state};
+use crate::{
+    Code, Refusal, Result, audit, bridge_nf, bridges, filter, generation, guarded, lock, sanitise, state,
+};
 use flows::{Closed, Guarded, Patience};
 
 /// How a guest's interfaces in dom0 are called (xenopsd).
@@ -51,7 +53,8 @@ pub(crate) fn run(paths: &Paths, boot: fn(&Paths) -> Result<Bridges>) -> ExitCod
 /// # Errors
 /// The first failure. The rest is attempted whatever becomes of one.
 pub fn boot(paths: &Paths) -> Result<Bridges> {
-    let Some((guarded, believed)) = remembered(paths)? else { return Ok(Bridges::new()) };
+    let Some((mut guarded, believed)) = remembered(paths)? else { return Ok(Bridges::new()) };
+    let all = if are_all(&guarded.bridges) { std::mem::take(&mut guarded.bridges) } else { Bridges::new() };
     // A mistake in the settings must not leave guests unguarded; the next call will name it.
     let config = Config::load(&paths.config).unwrap_or_default();
     let run = Performer { config: &config, paths };
@@ -61,7 +64,11 @@ pub fn boot(paths: &Paths) -> Result<Bridges> {
         Ok(Closed { closed, present }) => (closed.clone(), present.clone()),
         Err(_) => Default::default(),
     };
-    let bridges: Bridges = guarded.names().difference(&present).cloned().collect();
+    let mut bridges: Bridges = guarded.names().difference(&present).cloned().collect();
+    // "All" is about Linux bridges: with flows nobody would reach XAPI from there.
+    if present.is_empty() {
+        bridges.extend(all);
+    }
     let chains = close_chains(&bridges, &run);
     closed.extend(bridges);
     flows.and(chains).and(believed).map(|()| closed)
@@ -72,24 +79,67 @@ pub fn boot(paths: &Paths) -> Result<Bridges> {
 /// # Errors
 /// As [`boot()`].
 pub fn boot_flows(paths: &Paths) -> Result<Bridges> {
-    let Some((guarded, believed)) = remembered(paths)? else { return Ok(Bridges::new()) };
+    let Some((mut guarded, believed)) = remembered(paths)? else { return Ok(Bridges::new()) };
+    if are_all(&guarded.bridges) {
+        guarded.bridges.clear();
+    }
     let config = Config::load(&paths.config).unwrap_or_default();
     state::secure_dir(&paths.state)?;
     let done = flows::close(&guarded, Patience::Some, &Performer { config: &config, paths })?;
     believed.map(|()| done.closed)
 }
 
-/// What was guarded, `None` if nothing was; and whether the record of what passes there can be believed. If not, nothing does.
+/// What was guarded, `None` if nothing was; and whether all records can be believed. Where that of the bridges cannot, all
+/// of them were; where that of what passes there cannot, nothing does.
 fn remembered(paths: &Paths) -> Result<Option<(Guarded, Result<()>)>> {
-    let (networks, bridges) = (guarded::flows::networks(paths)?, guarded::remembered(paths)?);
-    if networks.is_empty() && bridges.is_empty() {
-        return Ok(None);
+    let mut believed = Ok(());
+    let mut or = |refusal: Refusal| believed = std::mem::replace(&mut believed, Ok(())).and(Err(refusal));
+    let networks = guarded::flows::networks(paths).unwrap_or_else(|refusal| {
+        or(refusal);
+        BTreeSet::new()
+    });
+    let bridges = guarded::remembered(paths).unwrap_or_else(|refusal| {
+        or(refusal);
+        bridges::all(paths)
+    });
+    let lifelines = guarded::flows::lifelines::remembered(paths).unwrap_or_else(|refusal| {
+        or(refusal);
+        BTreeSet::new()
+    });
+    match (networks.is_empty() && bridges.is_empty(), believed) {
+        (true, believed) => believed.map(|()| None),
+        (false, believed) => Ok(Some((Guarded { lifelines, networks, bridges }, believed))),
     }
-    let (lifelines, believed) = match guarded::flows::lifelines::remembered(paths) {
-        Ok(lifelines) => (lifelines, Ok(())),
-        Err(refusal) => (BTreeSet::new(), Err(refusal)),
+}
+
+/// Whether these are all of XAPI's bridges: a record could not be believed, at this boot or one before.
+fn are_all(bridges: &Bridges) -> bool {
+    boundary::NAMES.iter().all(|name| bridges.contains(*name))
+}
+
+/// What passes where every bridge is closed: whoever mends it may be a guest of this host. ARP is nothing to iptables.
+fn essentials(family: Family) -> Vec<String> {
+    let xapi = [
+        "-A dwb-unknown-from -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 443 -j RETURN",
+        "-A dwb-unknown-to -p tcp -m addrtype --src-type LOCAL -m tcp --sport 443 -j RETURN",
+    ];
+    let addresses: &[&str] = match family {
+        Family::Ipv4 => &[
+            "-A dwb-unknown-from -p udp -m udp --sport 68 --dport 67 -j RETURN",
+            "-A dwb-unknown-to -p udp -m udp --sport 67 --dport 68 -j RETURN",
+        ],
+        Family::Ipv6 => &[
+            "-A dwb-unknown-from -p udp -m udp --sport 546 --dport 547 -j RETURN",
+            "-A dwb-unknown-to -p udp -m udp --sport 547 --dport 546 -j RETURN",
+            "-A dwb-unknown-from -p ipv6-icmp -m icmp6 --icmpv6-type 133 -j RETURN",
+            "-A dwb-unknown-from -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN",
+            "-A dwb-unknown-from -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN",
+            "-A dwb-unknown-to -p ipv6-icmp -m icmp6 --icmpv6-type 134 -j RETURN",
+            "-A dwb-unknown-to -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN",
+            "-A dwb-unknown-to -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN",
+        ],
     };
-    Ok(Some((Guarded { lifelines, networks, bridges }, believed)))
+    xapi.iter().chain(addresses).map(|&rule| rule.to_owned()).collect()
 }
 
 /// Closes bridges for both families.
@@ -106,10 +156,13 @@ fn close_chains(bridges: &Bridges, run: &Performer<'_>) -> Result<()> {
         let leftovers = generation::seen(run.paths)?.is_none();
         for family in FAMILIES {
             let exceptions = lifelines::remembered(run.paths, family, bridges);
-            let some = exceptions.as_deref().unwrap_or_default();
-            let attempt = |exceptions| close(family, &rules(bridges, exceptions), leftovers, run);
+            let mut some = exceptions.clone().unwrap_or_default();
+            if are_all(bridges) {
+                some.extend(essentials(family));
+            }
+            let attempt = |exceptions: &[String]| close(family, &rules(bridges, exceptions), leftovers, run);
             // What cannot be believed, or is refused, opens nothing.
-            let done = match attempt(some) {
+            let done = match attempt(&some) {
                 Err(refusal) if !some.is_empty() => {
                     failure = failure.and(Err(refusal));
                     attempt(&[])

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::authorise::boundary::{NAMES, is_xapi_bridge};
 use crate::paths::Paths;
 
 /// How a guest's interfaces in dom0 are called (xenopsd).
@@ -14,6 +15,12 @@ pub(crate) fn of_guests(paths: &Paths) -> BTreeSet<String> {
     let has_guest =
         |name: &String| entries(&paths.interfaces.join(name).join("brif")).any(|port| is_guests(&port));
     entries(&paths.interfaces).filter(has_guest).collect()
+}
+
+/// Patterns for all of XAPI's bridges, those that will come too.
+pub(crate) fn all(paths: &Paths) -> BTreeSet<String> {
+    let patterns = NAMES.into_iter().map(str::to_owned);
+    patterns.chain(of_guests(paths).into_iter().filter(|name| !is_xapi_bridge(name))).collect()
 }
 
 /// `vif5.0`, `tap5.0`
@@ -43,7 +50,7 @@ pub(crate) fn routed(paths: &Paths) -> BTreeSet<String> {
     let guests = of_guests(paths);
     let is_bridge = |name: &String| paths.interfaces.join(name).join("bridge").exists();
     entries(&paths.interfaces)
-        .filter(|name| guests.contains(name) || crate::authorise::is_xapi_bridge(name))
+        .filter(|name| guests.contains(name) || is_xapi_bridge(name))
         .filter(is_bridge)
         .filter(routes)
         .collect()

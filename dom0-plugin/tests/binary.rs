@@ -396,6 +396,7 @@ fn at_boot_guarded_bridges_are_closed() {
 fn a_failed_boot_says_so() {
     in_dom0("legacy", |_| {
         fs::create_dir("/var/lib/drawbridge").unwrap();
+        support::set_mode(Path::new("/var/lib/drawbridge"), 0o700);
         fs::write("/var/lib/drawbridge/guarded-ipv4", "xapi1; reboot\n").unwrap();
         let output = command(plugin()).arg("boot").output().unwrap();
         assert_eq!(output.status.code(), Some(1));
@@ -404,6 +405,8 @@ fn a_failed_boot_says_so() {
             said.contains("DRAWBRIDGE_GUARDED_RECORD") && said.contains("guarded-ipv4: line 1"),
             "{said}"
         );
+        let closed = "-A dwb-unknown-from -i xapi+ -j DROP".to_owned();
+        assert!(filter_table().contains(&closed), "nobody knows what was guarded: all is closed");
     });
 }
 

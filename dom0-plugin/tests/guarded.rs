@@ -292,19 +292,40 @@ fn both_families_are_attempted() {
     );
 }
 
+/// Nobody knows what was guarded: all of it was, but for what mends it.
 #[test]
-fn a_record_that_others_wrote_is_not_believed() {
-    let dom0 = booted(&["xapi1"]);
-    let record = dom0.dir.join("lib/drawbridge/guarded-ipv4");
-    set_mode(&record, 0o666);
-    assert_eq!(boot(&dom0.paths).unwrap_err().code.as_str(), "DRAWBRIDGE_UNSAFE_FILE");
-    set_mode(&record, 0o600);
-    for text in ["xapi1\n\n", "xapi1 -j ACCEPT\n", "../x\n", "a name that is too long\n"] {
-        fs::write(&record, text).unwrap();
-        let refusal = boot(&dom0.paths).unwrap_err();
-        assert_eq!(refusal.code.as_str(), "DRAWBRIDGE_GUARDED_RECORD", "{text:?}");
+fn a_record_that_cannot_be_believed_closes_every_bridge() {
+    let damage: [(&str, &dyn Fn(&Path)); 5] = [
+        ("DRAWBRIDGE_UNSAFE_FILE", &|record| set_mode(record, 0o666)),
+        ("DRAWBRIDGE_UNSAFE_FILE", &|record| fs::write(record, [0xff, 0xfe]).unwrap()),
+        ("DRAWBRIDGE_GUARDED_RECORD", &|record| fs::write(record, "xapi1\n\n").unwrap()),
+        ("DRAWBRIDGE_GUARDED_RECORD", &|record| fs::write(record, "xapi1 -j ACCEPT\n").unwrap()),
+        ("DRAWBRIDGE_GUARDED_RECORD", &|record| fs::write(record, "a name that is too long\n").unwrap()),
+    ];
+    for (code, damage) in damage {
+        let dom0 = booted(&["xapi1"]);
+        fs::create_dir_all(dom0.dir.join("interfaces/storage/brif/vif3.0")).unwrap();
+        damage(&dom0.dir.join("lib/drawbridge/guarded-ipv4"));
+        assert_eq!(boot(&dom0.paths).unwrap_err().code.as_str(), code);
+        // A second boot finds what the first has written, and does the same.
+        fs::remove_dir_all(&dom0.paths.state).unwrap();
+        assert_eq!(boot(&dom0.paths).unwrap(), names(&["storage", "xapi+", "xenapi", "xenbr+"]));
+        for family in ["iptables", "ip6tables"] {
+            let loaded = dom0.filter(family);
+            for bridge in ["storage", "xapi+", "xenapi", "xenbr+"] {
+                assert!(loaded.contains(&format!("-A dwb-unknown-from -i {bridge} -j DROP\n")), "{loaded}");
+                assert!(loaded.contains(&format!("-A dwb-unknown-to -o {bridge} -j DROP\n")), "{loaded}");
+            }
+            let xapi =
+                "-A dwb-unknown-from -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 443 -j RETURN\n";
+            assert!(loaded.find(xapi).unwrap() < loaded.find("-j DROP").unwrap(), "{loaded}");
+            assert_eq!(dom0.read(&format!("bridge/bridge-nf-call-{family}")).trim(), "1");
+        }
+        // The driver's next write says anew what is guarded.
+        let write = "*filter\n:dwb-unknown-from - [0:0]\n-A dwb-unknown-from -i xapi1 -j DROP\nCOMMIT\n";
+        dom0.restore(1, write).reply();
+        assert_eq!(dom0.read("lib/drawbridge/guarded-ipv4"), "xapi1\n");
     }
-    assert_eq!(dom0.started(), [""; 0]);
 }
 
 /// Settings are a caller's affair; guests must not be open because of a typing mistake in them.

@@ -5,6 +5,7 @@
 
 mod containers;
 mod forged;
+mod records;
 
 use anyhow::{Result, ensure};
 use e2e::lab::{Guest, Iptables, Lab};

@@ -6,11 +6,12 @@
 //! a port of one of XAPI's bridges:
 //!
 //! - what is for dom0's own addresses stays in zone 0, where only dom0 itself can say the other direction;
-//! - what is from one of dom0's addresses to another, or from a broadcast or multicast address, is not tracked at all:
-//!   it is forged, and dom0 would hear the answer it never gave;
+//! - what is for many gets [`OTHER_ZONE`]: dom0's INPUT hears it, and must see it as NEW. What is *from* a broadcast or
+//!   multicast address never gets that zone, so nothing there is ever answered;
+//! - what is from dom0's own address or from many, to dom0 or to many, is not tracked at all: it is forged, and dom0 would
+//!   hear the answer it never gave;
 //! - everything else gets the zone that the caller's chain `dwb-raw` gives to its bridge. Where that gives none, nobody
-//!   filters, and it is not tracked; but what goes to many, which dom0's INPUT hears and must see as NEW, gets
-//!   [`OTHER_ZONE`].
+//!   filters, and it is not tracked.
 //!
 //! What a guest sends by an interface that is on no bridge (XAPI's locking mode `disabled` leaves it up) is not tracked, and
 //! nothing that comes in from elsewhere with one of dom0's own addresses is: dom0 talks to itself by `lo`. Other bridges, and
@@ -28,6 +29,8 @@ use crate::bridges::GUEST_INTERFACES;
 const ENTRY: &str = "dwb-dom0";
 /// A frame that came in by a port of one of XAPI's bridges.
 const ZONE: &str = "dwb-dom0-zone";
+/// It is between others than dom0.
+const OTHERS: &str = "dwb-dom0-others";
 /// It is for one of dom0's addresses, or for many.
 const HERE: &str = "dwb-dom0-here";
 /// It says that it is from dom0, or from many.
@@ -40,11 +43,11 @@ const CALLERS: &str = "dwb-raw";
 /// before it would leave it in zone 0.
 const JUMP: &str = "-j dwb-dom0";
 
-/// The zone of what goes to many on bridges without a zone of their own. No caller may use it.
+/// The zone of what goes to many. No caller may use it.
 pub(crate) const OTHER_ZONE: u64 = 65_535;
 
 /// How XAPI calls its bridges (xapi: `xapi_network.ml`, `xapi_pif.ml`): of a network, of a NIC, of the host's own network.
-const NAMES: [&str; 3] = ["xapi+", "xenbr+", "xenapi"];
+pub(crate) const NAMES: [&str; 3] = ["xapi+", "xenbr+", "xenapi"];
 
 /// Whether a chain is part of the boundary, and so not the caller's to name.
 pub(crate) fn is_reserved(chain: &str) -> bool {
@@ -152,7 +155,7 @@ impl Boundary {
     }
 }
 
-const CHAINS: [&str; 4] = [ENTRY, ZONE, HERE, FORGED];
+const CHAINS: [&str; 5] = [ENTRY, ZONE, OTHERS, HERE, FORGED];
 
 /// The chain and the rule of a line, without counters. iptables 1.4.21 writes two spaces after `-m physdev`.
 fn rule(line: &str) -> Option<(&str, String)> {
@@ -174,30 +177,32 @@ fn wanted(family: Family, bridges: &BTreeSet<String>) -> BTreeMap<&'static str, 
     entry.push("-m addrtype --src-type LOCAL -j CT --notrack".to_owned());
 
     // For IPv6 the types are not alternatives: MULTICAST must hold beside another that is named with it.
-    let zone: &[String] = &match family {
-        Family::Ipv4 => vec![
-            format!("-m addrtype --src-type LOCAL,BROADCAST,MULTICAST -g {FORGED}"),
-            format!("-m addrtype --dst-type LOCAL,BROADCAST,MULTICAST -g {HERE}"),
-        ],
-        Family::Ipv6 => vec![
-            format!("-s ff00::/8 -g {FORGED}"),
-            format!("-m addrtype --src-type LOCAL,ANYCAST -g {FORGED}"),
-            format!("-d ff00::/8 -g {HERE}"),
-            format!("-m addrtype --dst-type LOCAL -g {HERE}"),
-        ],
+    let (from, to, to_others) = match family {
+        Family::Ipv4 => (
+            vec!["-m addrtype --src-type LOCAL,BROADCAST,MULTICAST"],
+            vec!["-m addrtype --dst-type LOCAL,BROADCAST,MULTICAST"],
+            "-m addrtype ! --dst-type LOCAL,BROADCAST,MULTICAST",
+        ),
+        Family::Ipv6 => (
+            vec!["-s ff00::/8", "-m addrtype --src-type LOCAL,ANYCAST"],
+            vec!["-d ff00::/8", "-m addrtype --dst-type LOCAL"],
+            "! -d ff00::/8 -m addrtype ! --dst-type LOCAL",
+        ),
     };
-    let tail = [format!("-j {CALLERS}"), "-j CT --notrack".to_owned()];
-    let here = vec![
-        "-m addrtype --dst-type LOCAL -j RETURN".to_owned(),
-        format!("-j {CALLERS}"),
-        format!("-j CT --zone {OTHER_ZONE}"),
-    ];
+    let mut zone: Vec<String> = from.iter().map(|from| format!("{from} -g {FORGED}")).collect();
+    zone.extend(to.iter().map(|to| format!("{to} -g {HERE}")));
+    zone.push(format!("-g {OTHERS}"));
+    let others = vec![format!("-j {CALLERS}"), "-j CT --notrack".to_owned()];
+    let here =
+        vec!["-m addrtype --dst-type LOCAL -j RETURN".to_owned(), format!("-j CT --zone {OTHER_ZONE}")];
     // A DHCP client has no address yet; the kernel counts that as broadcast.
-    let client = (family == Family::Ipv4).then(|| format!("-s 0.0.0.0/32 ! -d 0.0.0.0/8 -g {HERE}"));
+    let client =
+        (family == Family::Ipv4).then(|| format!("-s 0.0.0.0/32 ! -d 0.0.0.0/8 -j CT --zone {OTHER_ZONE}"));
     // An address of dom0's that a guest of another network has, or that comes back by another NIC.
-    let elsewhere = format!("-m addrtype --src-type LOCAL -m addrtype ! --dst-type LOCAL -g {HERE}");
-    let forged = client.into_iter().chain([elsewhere, "-j CT --notrack".to_owned()]).collect();
-    BTreeMap::from([(ENTRY, entry), (ZONE, [zone, &tail].concat()), (HERE, here), (FORGED, forged)])
+    let mut forged = vec![format!("{to_others} -g {OTHERS}")];
+    forged.extend(client);
+    forged.push("-j CT --notrack".to_owned());
+    BTreeMap::from([(ENTRY, entry), (ZONE, zone), (OTHERS, others), (HERE, here), (FORGED, forged)])
 }
 
 /// Whether a bridge has a name that XAPI gives.

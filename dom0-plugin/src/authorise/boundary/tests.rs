@@ -21,21 +21,21 @@ fn standing(family: Family, before: &str) -> String {
 fn ipv4() {
     assert_eq!(
         boundary("", Family::Ipv4).repair(),
-        "*raw\n:dwb-dom0 - [0:0]\n:dwb-dom0-zone - [0:0]\n:dwb-dom0-here - [0:0]\n:dwb-dom0-forged - [0:0]\n\
-         :dwb-raw - [0:0]\n\
+        "*raw\n:dwb-dom0 - [0:0]\n:dwb-dom0-zone - [0:0]\n:dwb-dom0-others - [0:0]\n:dwb-dom0-here - [0:0]\n\
+         :dwb-dom0-forged - [0:0]\n:dwb-raw - [0:0]\n\
          -A dwb-dom0 -i lo -j RETURN\n-A dwb-dom0 -i vif+ -j CT --notrack\n-A dwb-dom0 -i tap+ -j CT --notrack\n\
          -A dwb-dom0 -i xapi+ -m physdev --physdev-is-in -g dwb-dom0-zone\n\
          -A dwb-dom0 -i xenbr+ -m physdev --physdev-is-in -g dwb-dom0-zone\n\
          -A dwb-dom0 -i xenapi -m physdev --physdev-is-in -g dwb-dom0-zone\n\
          -A dwb-dom0 -m addrtype --src-type LOCAL -j CT --notrack\n\
-         -A dwb-dom0-forged -s 0.0.0.0/32 ! -d 0.0.0.0/8 -g dwb-dom0-here\n\
-         -A dwb-dom0-forged -m addrtype --src-type LOCAL -m addrtype ! --dst-type LOCAL -g dwb-dom0-here\n\
+         -A dwb-dom0-forged -m addrtype ! --dst-type LOCAL,BROADCAST,MULTICAST -g dwb-dom0-others\n\
+         -A dwb-dom0-forged -s 0.0.0.0/32 ! -d 0.0.0.0/8 -j CT --zone 65535\n\
          -A dwb-dom0-forged -j CT --notrack\n\
-         -A dwb-dom0-here -m addrtype --dst-type LOCAL -j RETURN\n-A dwb-dom0-here -j dwb-raw\n\
-         -A dwb-dom0-here -j CT --zone 65535\n\
+         -A dwb-dom0-here -m addrtype --dst-type LOCAL -j RETURN\n-A dwb-dom0-here -j CT --zone 65535\n\
+         -A dwb-dom0-others -j dwb-raw\n-A dwb-dom0-others -j CT --notrack\n\
          -A dwb-dom0-zone -m addrtype --src-type LOCAL,BROADCAST,MULTICAST -g dwb-dom0-forged\n\
          -A dwb-dom0-zone -m addrtype --dst-type LOCAL,BROADCAST,MULTICAST -g dwb-dom0-here\n\
-         -A dwb-dom0-zone -j dwb-raw\n-A dwb-dom0-zone -j CT --notrack\n\
+         -A dwb-dom0-zone -g dwb-dom0-others\n\
          -I PREROUTING 1 -j dwb-dom0\nCOMMIT\n"
     );
 }
@@ -44,22 +44,22 @@ fn ipv4() {
 fn ipv6() {
     assert_eq!(
         boundary("", Family::Ipv6).repair(),
-        "*raw\n:dwb-dom0 - [0:0]\n:dwb-dom0-zone - [0:0]\n:dwb-dom0-here - [0:0]\n:dwb-dom0-forged - [0:0]\n\
-         :dwb-raw - [0:0]\n\
+        "*raw\n:dwb-dom0 - [0:0]\n:dwb-dom0-zone - [0:0]\n:dwb-dom0-others - [0:0]\n:dwb-dom0-here - [0:0]\n\
+         :dwb-dom0-forged - [0:0]\n:dwb-raw - [0:0]\n\
          -A dwb-dom0 -i lo -j RETURN\n-A dwb-dom0 -i vif+ -j CT --notrack\n-A dwb-dom0 -i tap+ -j CT --notrack\n\
          -A dwb-dom0 -i xapi+ -m physdev --physdev-is-in -g dwb-dom0-zone\n\
          -A dwb-dom0 -i xenbr+ -m physdev --physdev-is-in -g dwb-dom0-zone\n\
          -A dwb-dom0 -i xenapi -m physdev --physdev-is-in -g dwb-dom0-zone\n\
          -A dwb-dom0 -m addrtype --src-type LOCAL -j CT --notrack\n\
-         -A dwb-dom0-forged -m addrtype --src-type LOCAL -m addrtype ! --dst-type LOCAL -g dwb-dom0-here\n\
+         -A dwb-dom0-forged ! -d ff00::/8 -m addrtype ! --dst-type LOCAL -g dwb-dom0-others\n\
          -A dwb-dom0-forged -j CT --notrack\n\
-         -A dwb-dom0-here -m addrtype --dst-type LOCAL -j RETURN\n-A dwb-dom0-here -j dwb-raw\n\
-         -A dwb-dom0-here -j CT --zone 65535\n\
+         -A dwb-dom0-here -m addrtype --dst-type LOCAL -j RETURN\n-A dwb-dom0-here -j CT --zone 65535\n\
+         -A dwb-dom0-others -j dwb-raw\n-A dwb-dom0-others -j CT --notrack\n\
          -A dwb-dom0-zone -s ff00::/8 -g dwb-dom0-forged\n\
          -A dwb-dom0-zone -m addrtype --src-type LOCAL,ANYCAST -g dwb-dom0-forged\n\
          -A dwb-dom0-zone -d ff00::/8 -g dwb-dom0-here\n\
          -A dwb-dom0-zone -m addrtype --dst-type LOCAL -g dwb-dom0-here\n\
-         -A dwb-dom0-zone -j dwb-raw\n-A dwb-dom0-zone -j CT --notrack\n\
+         -A dwb-dom0-zone -g dwb-dom0-others\n\
          -I PREROUTING 1 -j dwb-dom0\nCOMMIT\n"
     );
 }
@@ -97,7 +97,10 @@ fn how_it_stands() {
         for (from, to) in [
             ("-A dwb-dom0-forged -j CT --notrack\n", ""),
             ("-A dwb-dom0-forged -j CT --notrack\n", "-A dwb-dom0-forged -j ACCEPT\n"),
-            ("-A dwb-dom0-zone -j dwb-raw\n", "-A dwb-dom0-zone -j RETURN\n-A dwb-dom0-zone -j dwb-raw\n"),
+            (
+                "-A dwb-dom0-zone -g dwb-dom0-others\n",
+                "-A dwb-dom0-zone -j RETURN\n-A dwb-dom0-zone -g dwb-dom0-others\n",
+            ),
             ("-i xenbr+", "-i xenbr0"),
             ("-A dwb-dom0 -m addrtype --src-type LOCAL -j CT --notrack\n", ""),
             (":dwb-raw - [0:0]\n", ""),
