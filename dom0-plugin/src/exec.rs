@@ -6,6 +6,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use drawbridge_wire::contention::is_contention;
 use drawbridge_wire::limits;
 
 use crate::authorise::{Approved, Program};
@@ -47,7 +48,21 @@ pub(crate) fn run(approved: &Approved, paths: &Paths, limit: Duration) -> Result
         .process_group(0);
     let child = command.spawn().map_err(|e| failed(program, &e))?;
     let running = Running { child, program };
-    running.attend(approved.stdin(), Instant::now() + limit, limit)
+    let output = running.attend(approved.stdin(), Instant::now() + limit, limit)?;
+    refuse_contention(program, &output)?;
+    Ok(output)
+}
+
+/// What a program says that waited in vain for the xtables lock is not about its input. Passed on as an exit code it would be
+/// taken for a refusal of the rules.
+fn refuse_contention(program: Program, output: &Output) -> Result<()> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    match program {
+        Program::Save(_) | Program::Restore(_) if is_contention(output.exit_code, &stderr) => {
+            Err(Refusal::new(Code::Busy).detail(program).detail(stderr.trim_ascii()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn failed(program: Program, error: &io::Error) -> Refusal {

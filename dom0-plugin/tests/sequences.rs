@@ -497,3 +497,33 @@ fn a_program_that_reads_nothing_is_no_error() {
     dom0.signer.sign(HOST_UUID, Function::OvsOfctl, &mut call, now(), nonce());
     assert_eq!(dom0.serve(&document("ovs-ofctl", &call)).reply().exit_code, 3);
 }
+
+/// The driver would take an exit code for a refusal of the rules, and close ports until it is gone.
+#[test]
+fn a_lock_time_out_of_iptables_is_busy_and_no_exit_code() {
+    let rules = format!("{RULES}\n");
+    let held = "Another app is currently holding the xtables lock";
+    // 1.4.21 as first shipped, Red Hat's, 1.8; at the trial, at the run, and when what stands is read back.
+    for said in [
+        &format!("{held}. Perhaps you want to use the -w option?"),
+        &format!("{held}. Stopped waiting after 10s."),
+    ] {
+        let locked = format!("cat >/dev/null; echo '{said}' >&2; exit 4");
+        for (program, script) in [
+            ("iptables-restore", locked.clone()),
+            ("iptables-restore", format!("case $* in *--test) cat >/dev/null ;; *) {locked} ;; esac")),
+            ("iptables-save", locked.clone()),
+        ] {
+            let dom0 = Dom0::new();
+            dom0.fake(program, &script);
+            let Answer::Failure(texts) = dom0.restore(1, &rules) else {
+                panic!("taken for an outcome: {script}")
+            };
+            assert_eq!(texts, ["DRAWBRIDGE_BUSY", program, said.as_str()]);
+        }
+    }
+    // iptables-nft uses the same exit code for what the kernel refuses.
+    let dom0 = Dom0::new();
+    dom0.fake("iptables-restore", "cat >/dev/null; echo 'line 3: RULE_APPEND failed (Invalid argument): rule in chain dwb-x' >&2; exit 4");
+    assert_eq!(dom0.restore(1, &rules).reply().exit_code, 4);
+}

@@ -98,7 +98,8 @@ codes! {
     /// A write, or a read in order to write, with an older generation than one already seen. Detail: the call's, the one seen.
     StaleGeneration = "DRAWBRIDGE_STALE_GENERATION",
 
-    /// Another write holds the lock for too long. Detail: seconds waited.
+    /// Another write, or another program with the xtables lock, took too long. Detail: seconds waited; or
+    /// the program, what it said.
     Busy = "DRAWBRIDGE_BUSY",
     /// The program is not installed. Detail: its name.
     ProgramMissing = "DRAWBRIDGE_PROGRAM_MISSING",

@@ -9,6 +9,7 @@ pub mod call;
 #[cfg(feature = "client")]
 mod client;
 pub mod code;
+pub mod contention;
 pub mod flow;
 pub mod key;
 pub mod limits;
