@@ -24,6 +24,7 @@ pub mod paths;
 mod perform;
 mod process;
 mod request;
+mod room;
 mod sanitise;
 mod serve;
 mod stage;

@@ -26,6 +26,9 @@ pub struct Paths {
     pub bridge_nf: PathBuf,
     /// The file on which newer iptables serialise.
     pub xtables_lock: PathBuf,
+    /// Folders that programs may write to, where iptables has its lock and Open vSwitch its sockets. All others are read-only
+    /// to them, and [`Self::state`] is.
+    pub writable: Vec<PathBuf>,
     /// Folders of the iptables programs, the first that has one wins.
     pub iptables: Vec<PathBuf>,
     /// Folders of the Open vSwitch programs, the first that has one wins.
@@ -45,6 +48,7 @@ impl Paths {
             syslog: "/dev/log".into(),
             bridge_nf: "/proc/sys/net/bridge".into(),
             xtables_lock: "/run/xtables.lock".into(),
+            writable: vec!["/run".into()],
             iptables: vec!["/usr/sbin".into(), "/sbin".into()],
             openvswitch: vec!["/usr/bin".into(), "/usr/sbin".into()],
         }

@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -301,7 +301,8 @@ fn close_range() -> i64 {
 #[test]
 fn a_plugin_that_is_killed_leaves_no_lock() {
     in_dom0("legacy", |dom0| {
-        fs::write("/run/hanging", "#!/bin/sh\nexec 2>/dev/null\ntouch /run/started\nsleep 600\n").unwrap();
+        fs::write("/run/hanging", "#!/bin/sh\nexec 2>/dev/null\ntouch /run/started\nexec sleep 600\n")
+            .unwrap();
         support::set_mode(Path::new("/run/hanging"), 0o755);
         choose("iptables-restore", "/run/hanging");
         let arguments = dom0.calls(Function::IptablesRestore, &[], Some(OURS)).remove(0);
@@ -317,6 +318,106 @@ fn a_plugin_that_is_killed_leaves_no_lock() {
         let started = Instant::now();
         assert_eq!(dom0.restore(OURS).reply().exit_code, 0);
         assert!(started.elapsed() < Duration::from_secs(5));
+    });
+}
+
+/// A write with `script` in the place of iptables-restore (but for the trial), killed when that has begun.
+fn kill_in_the_middle(dom0: &Dom0, script: &str) {
+    let script = format!("#!/bin/sh\ncase $* in *--test) exit ;; esac\n{script}\n");
+    fs::write("/run/slow", script).unwrap();
+    support::set_mode(Path::new("/run/slow"), 0o755);
+    choose("iptables-restore", "/run/slow");
+    let arguments = dom0.calls(Function::IptablesRestore, &[], Some(OURS_FILTER)).remove(0);
+    let mut plugin = dom0.start(Function::IptablesRestore, &arguments);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !Path::new("/run/started").exists() {
+        assert!(Instant::now() < deadline, "the program was never started");
+        thread::sleep(Duration::from_millis(1));
+    }
+    plugin.kill().unwrap();
+    plugin.wait().unwrap();
+}
+
+const OURS_FILTER: &str = "*filter\n:dwb-forward - [0:0]\nCOMMIT\n";
+
+#[test]
+fn a_write_does_not_outlive_its_plugin() {
+    in_dom0("legacy", |dom0| {
+        // Says if the one before still runs; busy for a second or two, then done.
+        let slow = "if [ -e /run/started ]; then read pid </run/started\n\
+                    while read key value; do case $key$value in State:[RSD]*) echo $pid >/run/overlap ;; esac; \
+                    done </proc/$pid/status; fi 2>/dev/null\n\
+                    echo $$ >/run/new; mv /run/new /run/started\n\
+                    i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done; echo $$ >>/run/done";
+        kill_in_the_middle(dom0, slow);
+        let first = fs::read_to_string("/run/started").unwrap();
+        assert_eq!(dom0.restore(OURS_FILTER).reply().exit_code, 0);
+        let done = fs::read_to_string("/run/done").unwrap();
+        assert!(!Path::new("/run/overlap").exists());
+        assert_eq!(done.lines().count(), 1);
+        assert_ne!(done, first);
+    });
+}
+
+/// Should the kernel be late with the kill, or the program have a way around it, the lock still says that it runs.
+#[test]
+fn the_program_holds_the_lock_of_its_plugin() {
+    in_dom0("legacy", |dom0| {
+        let started = Instant::now();
+        let survives =
+            "exec setpriv --pdeathsig clear sh -c 'touch /run/started; exec sleep 2 >/dev/null 2>&1'";
+        kill_in_the_middle(dom0, survives);
+        choose("iptables-restore", "/usr/sbin/iptables-legacy-restore");
+        // Who only looks does not wait.
+        dom0.save();
+        assert!(started.elapsed() < Duration::from_secs(2));
+        assert_eq!(dom0.restore(OURS_FILTER).reply().exit_code, 0);
+        assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
+    });
+}
+
+/// A list of its lines took 247 MiB.
+#[test]
+fn sixteen_mebibytes_of_newlines_are_refused_in_little_memory() {
+    in_dom0("legacy", |dom0| {
+        let newlines = "\n".repeat(drawbridge_wire::limits::INPUT_BYTES);
+        for arguments in dom0.calls(Function::IptablesRestore, &[], Some(&newlines)) {
+            let mut plugin = dom0.start(Function::IptablesRestore, &arguments);
+            let mut printed = String::new();
+            plugin.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+            let answer = Answer::read(&printed);
+            assert_eq!(answer.code(), "DRAWBRIDGE_INPUT_REFUSED", "{answer:?}");
+            let kib = peak_kib(&plugin);
+            assert!(kib < 64 * 1024, "{kib} KiB");
+        }
+    });
+}
+
+/// The largest resident set that a child has had, when it has ended.
+#[expect(unsafe_code, reason = "no wrapper calls wait4")]
+fn peak_kib(child: &Child) -> i64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    let pid = i32::try_from(child.id()).unwrap();
+    // SAFETY: `usage` is valid for writing, and all zeros are a valid rusage.
+    unsafe {
+        assert_eq!(libc::wait4(pid, std::ptr::null_mut(), 0, usage.as_mut_ptr()), pid);
+        usage.assume_init().ru_maxrss
+    }
+}
+
+/// Whoever starts it may have been careless: what it learns of its children depends on none of it.
+#[test]
+fn inherited_signals_change_nothing() {
+    in_dom0("legacy", |dom0| {
+        let arguments = dom0.calls(Function::IptablesSave, &[], None).remove(0);
+        let output = command("env")
+            .args(["--ignore-signal", "--block-signal"])
+            .arg(plugin())
+            .arg(document("iptables-save", &arguments))
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(Answer::read(&printed).reply().exit_code, 0);
     });
 }
 

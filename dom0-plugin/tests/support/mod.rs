@@ -135,6 +135,7 @@ impl Dom0 {
             syslog: dir.join("log"),
             bridge_nf: dir.join("bridge"),
             xtables_lock: dir.join("xtables.lock"),
+            writable: vec![dir.clone()],
             iptables: vec![dir.join("bin")],
             openvswitch: vec![dir.join("bin")],
         };
@@ -195,8 +196,12 @@ impl Dom0 {
 
     /// A document to the plugin, its answer back.
     pub(crate) fn serve(&self, document: &str) -> Answer {
+        self.serve_with(&self.paths, document)
+    }
+
+    fn serve_with(&self, paths: &Paths, document: &str) -> Answer {
         let argv = [OsString::from("drawbridge"), OsString::from(document)];
-        let printed = dom0_plugin::serve(argv.into_iter(), &self.paths);
+        let printed = dom0_plugin::serve(argv.into_iter(), paths);
         assert!(!printed.contains(SESSION), "the session came back: {printed}");
         let mut line = [0; 8192];
         let length = self.syslog.recv(&mut line).expect("one audit line per call");
@@ -214,9 +219,14 @@ impl Dom0 {
 
     /// A signed call.
     pub(crate) fn call(&self, function: Function, members: &[(&str, &str)]) -> Answer {
+        self.call_with(&self.paths, function, members)
+    }
+
+    /// A signed call where some paths are others.
+    pub(crate) fn call_with(&self, paths: &Paths, function: Function, members: &[(&str, &str)]) -> Answer {
         let mut arguments = arguments(members);
         self.signer.sign(HOST_UUID, function, &mut arguments, now(), nonce());
-        self.serve(&document(function.as_str(), &arguments))
+        self.serve_with(paths, &document(function.as_str(), &arguments))
     }
 
     /// A write of plain input.

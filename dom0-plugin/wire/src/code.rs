@@ -105,6 +105,8 @@ codes! {
     ProgramMissing = "DRAWBRIDGE_PROGRAM_MISSING",
     /// The program could not be started or fed. Detail: its name, error.
     ProgramFailed = "DRAWBRIDGE_PROGRAM_FAILED",
+    /// The program could not be kept from what it does not need, and was not started. Detail: its name, the step, error.
+    NotConfined = "DRAWBRIDGE_NOT_CONFINED",
     /// The program ran longer than the limit and was killed. Detail: its name, seconds.
     ProgramTimeout = "DRAWBRIDGE_PROGRAM_TIMEOUT",
     /// The program was ended by a signal. Detail: its name, the signal's number.

@@ -14,6 +14,15 @@ pub const SESSION_BYTES: usize = 64;
 /// Largest input for a program, decoded. 500 VIFs with 100 rules of their own each are about 6 MB.
 pub const INPUT_BYTES: usize = 16 * 1024 * 1024;
 
+/// Most lines of an input. Honest ones have 60 bytes and more, so that an input of the largest size has no more than this.
+pub const INPUT_LINES: usize = 262_144;
+
+/// Most calls with input that are decoded, checked or carried out at a time. The next waits.
+pub const WRITERS_AT_ONCE: usize = 4;
+
+/// Most calls without input that are carried out at a time, for their output is in memory. The next waits.
+pub const READERS_AT_ONCE: usize = 8;
+
 /// Most parts of one upload.
 pub const UPLOAD_PARTS: u32 = 64;
 
