@@ -60,9 +60,9 @@ fn limit(resource: libc::__rlimit_resource_t, own: u64, most: u64) -> io::Result
 }
 
 /// No signal is blocked or ignored, whatever was inherited: an ignored SIGCHLD would keep us from learning how a child ended.
-/// SIGPIPE stays ignored, as the standard library has it; it gives children the default.
+/// The standard library's own stay: it ignores SIGPIPE, which it gives children back, and says when the stack overflows.
 pub(crate) fn reset_signals() {
-    for number in (1..=64).filter(|number| *number != libc::SIGPIPE) {
+    for number in (1..=64).filter(|number| ![libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(number)) {
         // SAFETY: sets no handler. Numbers that cannot be set (SIGKILL, libc's own) only give EINVAL.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }

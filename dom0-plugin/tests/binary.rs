@@ -382,6 +382,7 @@ fn sixteen_mebibytes_of_newlines_are_refused_in_little_memory() {
     in_dom0("legacy", |dom0| {
         let newlines = "\n".repeat(drawbridge_wire::limits::INPUT_BYTES);
         for arguments in dom0.calls(Function::IptablesRestore, &[], Some(&newlines)) {
+            #[expect(clippy::zombie_processes, reason = "`peak_kib` waits for it")]
             let mut plugin = dom0.start(Function::IptablesRestore, &arguments);
             let mut printed = String::new();
             plugin.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
