@@ -1,9 +1,25 @@
 //! Stale writers are refused: the generation of a write never falls.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use drawbridge_wire::generation::latest;
+
 use crate::paths::Paths;
 use crate::{Code, Refusal, Result, state};
 
-/// Refuses an older generation than one already seen, and remembers this one. Call with the write lock held.
+/// Refuses one that no honest writer can have: see [`drawbridge_wire::generation`].
+///
+/// # Errors
+/// [`Code::BadValue`]
+pub(crate) fn check(generation: u64) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if generation <= latest(now) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::BadValue).detail("generation").detail("too far ahead of dom0's clock"))
+}
+
+/// Refuses an older generation than one already seen, and remembers this one. Call from one's [`crate::turn`].
 ///
 /// # Errors
 /// [`Code::StaleGeneration`].

@@ -31,6 +31,7 @@ mod stage;
 mod state;
 mod switch;
 mod trusted;
+mod turn;
 
 pub use boot::{boot, boot_flows};
 pub use serve::{run, serve};

@@ -39,9 +39,26 @@ impl Drop for Lock {
 /// # Errors
 /// [`Code::Busy`] if somebody else holds it for longer than `patience`.
 pub(crate) fn acquire(path: &Path, patience: Duration) -> Result<Lock> {
+    acquire_shared(path, Share::Alone, patience)
+}
+
+/// With whom a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// With nobody.
+    Alone,
+    /// With others that say so.
+    WithReaders,
+}
+
+/// Likewise, perhaps together with others.
+///
+/// # Errors
+/// [`Code::Busy`]
+pub(crate) fn acquire_shared(path: &Path, share: Share, patience: Duration) -> Result<Lock> {
     let started = Instant::now();
     loop {
-        match attempt(path)? {
+        match attempt(path, share)? {
             Some(lock) => return Ok(lock),
             None if started.elapsed() < patience => std::thread::sleep(STEP),
             None => return Err(busy(patience)),
@@ -53,7 +70,7 @@ pub(crate) fn acquire(path: &Path, patience: Duration) -> Result<Lock> {
 ///
 /// # Errors
 /// [`Code::StateIo`]
-pub(crate) fn attempt(path: &Path) -> Result<Option<Lock>> {
+pub(crate) fn attempt(path: &Path, share: Share) -> Result<Option<Lock>> {
     let file = File::options()
         .write(true)
         .create(true)
@@ -62,7 +79,11 @@ pub(crate) fn attempt(path: &Path) -> Result<Option<Lock>> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
         .map_err(|e| state::failed(path, &e))?;
-    match file.try_lock() {
+    let attempted = match share {
+        Share::Alone => file.try_lock(),
+        Share::WithReaders => file.try_lock_shared(),
+    };
+    match attempted {
         Ok(()) => Ok(Some(Lock { file })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(e)) => Err(state::failed(path, &e)),

@@ -10,7 +10,7 @@ use crate::guarded::flows::Written;
 use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::switch::Switch;
-use crate::{Code, Refusal, Result, filter, generation, guarded, lock};
+use crate::{Code, Refusal, Result, filter, guarded, lock, turn};
 
 /// Carries it out. `generation`: the writer's.
 ///
@@ -37,13 +37,10 @@ pub(crate) fn perform(
         _ => {}
     }
     // Held to the end.
-    let lock = match claims {
-        true => Some(lock::acquire(&paths.in_state("lock"), config.lock)?),
-        false => None,
+    let lock = match generation.filter(|_| claims) {
+        Some(generation) => Some(turn::take(paths, generation, plan.is_write(), config.lock)?),
+        None => None,
     };
-    if let (true, Some(generation)) = (claims, generation) {
-        generation::advance(paths, generation)?;
-    }
     let run = Performer { config, paths, lock: lock.as_ref() };
     match plan {
         Plan::Save(plan) => run.save(plan),

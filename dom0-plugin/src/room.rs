@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use drawbridge_wire::limits;
 
-use crate::lock::{self, Lock};
+use crate::lock::{self, Lock, Share};
 use crate::paths::Paths;
 use crate::{Code, Refusal, Result};
 
@@ -21,7 +21,7 @@ pub(crate) fn take(paths: &Paths, has_input: bool, patience: Duration) -> Result
     let started = Instant::now();
     loop {
         for place in 1..=places {
-            if let Some(lock) = lock::attempt(&paths.in_state(format!("{name}-{place}")))? {
+            if let Some(lock) = lock::attempt(&paths.in_state(format!("{name}-{place}")), Share::Alone)? {
                 return Ok(lock);
             }
         }

@@ -120,7 +120,7 @@ fn time_and_memory_are_bounded() {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
         line[name.len()..].split_whitespace().nth(1).unwrap().to_owned()
     };
-    assert_eq!((hard("Max cpu time").as_str(), hard("Max address space").as_str()), ("31", "2147483648"));
+    assert_eq!((hard("Max cpu time").as_str(), hard("Max address space").as_str()), ("31", "1073741824"));
 }
 
 /// Where the kernel does not let us, nothing runs with more than it needs.

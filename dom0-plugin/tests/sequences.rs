@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use drawbridge_wire::{Family, Function, Invocation, signed_calls};
+use drawbridge_wire::{Family, Function, Invocation, Signer, generation, signed_calls};
 use support::{Answer, Dom0, HOST_UUID, arguments, document, nonce, now, set_mode, signer};
 
 const RULES: &str = "*filter\n:dwb-x - [0:0]\nCOMMIT";
@@ -90,23 +90,47 @@ fn a_forgotten_nonce_is_not_accepted_again_after_the_clock_was_set_back() {
 fn old_nonces_are_forgotten_and_leave_a_floor() {
     let dom0 = Dom0::new();
     dom0.call(Function::IptablesSave, &[("args", "")]).reply();
-    let old = format!("{}-0123456789abcdef-{}", now() - 500, "0".repeat(32));
-    dom0.write(&format!("state/nonces/{old}"), "");
+    let nonces = format!("state/nonces/{}", dom0.signer.public_key().id());
+    let old = format!("{nonces}/{}-{}", now() - 500, "0".repeat(32));
+    dom0.write(&old, "");
     dom0.call(Function::IptablesSave, &[("args", "")]).reply();
-    assert!(!dom0.dir.join("state/nonces").join(old).exists());
+    assert!(!dom0.dir.join(old).exists());
     let floor: u64 = dom0.read("state/floor").trim().parse().unwrap();
     assert!(now() - floor <= 125, "{floor}");
-    assert_eq!(fs::read_dir(dom0.dir.join("state/nonces")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(dom0.dir.join(nonces)).unwrap().count(), 2);
+}
+
+/// A second key that may call.
+fn second(dom0: &Dom0) -> Signer {
+    let (other, line) = signer();
+    dom0.write("etc/authorized_keys", &format!("{}{line}\n", dom0.read("etc/authorized_keys")));
+    other
 }
 
 #[test]
-fn a_flood_of_calls_is_bounded() {
+fn a_flood_of_calls_is_bounded_for_each_key() {
     let dom0 = Dom0::new();
+    let other = second(&dom0);
     dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+    let key = dom0.signer.public_key().id();
     for number in 0..drawbridge_wire::limits::NONCES {
-        dom0.write(&format!("state/nonces/{}-0123456789abcdef-{number:032x}", now()), "");
+        dom0.write(&format!("state/nonces/{key}/{}-{number:032x}", now()), "");
     }
     assert_eq!(dom0.call(Function::IptablesSave, &[("args", "")]).code(), "DRAWBRIDGE_TOO_MANY_CALLS");
+    // It is the first key's flood.
+    let mut call = arguments(&[("args", "")]);
+    other.sign(HOST_UUID, Function::IptablesSave, &mut call, now(), nonce());
+    dom0.serve(&document("iptables-save", &call)).reply();
+    assert_eq!(dom0.serve(&document("iptables-save", &call)).code(), "DRAWBRIDGE_REPLAYED");
+}
+
+#[test]
+fn keys_are_counted() {
+    let dom0 = Dom0::new();
+    (1..drawbridge_wire::limits::KEYS).for_each(|_| drop(second(&dom0)));
+    dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+    second(&dom0);
+    assert_eq!(dom0.call(Function::IptablesSave, &[("args", "")]).code(), "DRAWBRIDGE_BAD_KEYS_FILE");
 }
 
 #[test]
@@ -136,8 +160,30 @@ fn generations_never_fall() {
     assert_eq!(texts, ["DRAWBRIDGE_STALE_GENERATION", "7", "8"]);
     assert_eq!(dom0.started().len(), before);
     dom0.restore(8, rules).reply();
-    dom0.restore(u64::MAX, rules).reply();
-    assert_eq!(dom0.restore(9, rules).code(), "DRAWBRIDGE_STALE_GENERATION");
+    dom0.restore(9, rules).reply();
+    assert_eq!(dom0.restore(8, rules).code(), "DRAWBRIDGE_STALE_GENERATION");
+}
+
+/// One read with the highest number shut out all drivers until dom0 booted.
+#[test]
+fn no_number_shuts_others_out() {
+    let dom0 = Dom0::new();
+    let rules = &format!("{RULES}\n");
+    let read = |generation: u64| {
+        dom0.call(Function::IptablesSave, &[("args", ""), ("generation", &generation.to_string())])
+    };
+    let latest = || generation::latest(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+    for far in [u64::MAX, generation::HIGHEST + 1, generation::HIGHEST, latest() + 60_000_000_000] {
+        assert_eq!(read(far).code(), "DRAWBRIDGE_BAD_VALUE", "{far}");
+        assert_eq!(dom0.restore(far, rules).code(), "DRAWBRIDGE_BAD_VALUE", "{far}");
+    }
+    dom0.restore(7, rules).reply();
+    // The furthest there is; who is shut out takes the next number.
+    let furthest = latest();
+    read(furthest).reply();
+    let Answer::Failure(texts) = dom0.restore(8, rules) else { panic!("a stale write went through") };
+    assert_eq!(texts, ["DRAWBRIDGE_STALE_GENERATION", "8", &furthest.to_string()]);
+    dom0.restore(furthest + 1, rules).reply();
 }
 
 /// Otherwise an older writer could still write between a newer one's read and its write, which would then be made to
@@ -311,6 +357,30 @@ fn uploads_expire_and_are_forgotten() {
     assert!(!folder.exists());
 }
 
+/// One key's uploads took the places of all others'.
+#[test]
+fn one_keys_uploads_take_no_place_of_anothers() {
+    let dom0 = Dom0::new();
+    let other = second(&dom0);
+    let calls = staged(&dom0, 1);
+    let mut theirs = calls[0].clone();
+    theirs.extend(arguments(&[("parts", "2"), ("stdin", "x")]));
+    let part = |number: &str| {
+        let mut call = theirs.clone();
+        call.extend(arguments(&[("part", number)]));
+        other.sign(HOST_UUID, Function::IptablesRestore, &mut call, now(), nonce());
+        send(&dom0, &call)
+    };
+    part("1").reply();
+    for n in 0..2 * drawbridge_wire::limits::UPLOADS {
+        let upload = format!("{n:0>32}");
+        let changes = [("upload", upload.as_str()), ("part", "1"), ("parts", "64"), ("stdin", "x")];
+        send(&dom0, &resigned(&dom0, &calls[0], &changes)).reply();
+    }
+    // Still there: the parts are joined, and are not what was announced.
+    assert_eq!(part("2").code(), "DRAWBRIDGE_BAD_HASH");
+}
+
 /// Drivers that were killed in the middle of their uploads, or write much and often, kept the next one waiting until these expired.
 #[test]
 fn of_many_uploads_the_next_takes_the_place_of_another() {
@@ -358,6 +428,43 @@ fn the_state_directory_must_be_roots_alone() {
     refused();
     std::os::unix::fs::chown(state, Some(0), None).unwrap();
     dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+}
+
+/// The plugin waited for somebody to write into it.
+#[test]
+fn a_fifo_or_link_in_a_files_place_is_refused_at_once() {
+    for file in ["authorized_keys", "xensource-inventory", "dom0.toml"] {
+        for kind in ["fifo", "link"] {
+            let dom0 = Dom0::new();
+            let path = dom0.dir.join("etc").join(file);
+            let elsewhere = dom0.dir.join("etc/elsewhere");
+            fs::write(&path, "").unwrap();
+            fs::rename(&path, &elsewhere).unwrap();
+            match kind {
+                "fifo" => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap(),
+                _ => symlink(&elsewhere, &path).unwrap(),
+            }
+            let answer = dom0.call(Function::IptablesSave, &[("args", "")]);
+            assert_eq!(answer.code(), "DRAWBRIDGE_UNSAFE_FILE", "{file} {kind}");
+        }
+    }
+}
+
+/// What a program says may hold anything; XML may not.
+#[test]
+fn answers_are_well_formed_whatever_a_program_says() {
+    let dom0 = Dom0::new();
+    // Control characters, U+FFFE and U+FFFF, and what is no UTF-8.
+    let odd = r"a\000\001\010\033[2J\177\302\205<&>]]>\357\277\276\357\277\277\r\n";
+    let expected = "a\0\u{1}\u{8}\u{1b}[2J\u{7f}\u{85}<&>]]>\u{fffe}\u{ffff}\r\n";
+    dom0.fake("ovs-vsctl", &format!("printf '{odd}'; printf '{odd}\\377\\355\\240\\200' >&2; exit 1"));
+    let reply = dom0.call(Function::OvsVsctl, &[("args", "list-br")]).reply();
+    assert_eq!(reply.stdout, expected);
+    assert!(reply.stderr.starts_with(expected), "{:?}", reply.stderr);
+    // In the details of a refusal.
+    dom0.fake("ovs-vsctl", &format!("printf '{odd}' >&2; exit 1"));
+    let members = [("args", "dump-flows xenbr0")];
+    assert_eq!(dom0.call(Function::OvsOfctl, &members).code(), "DRAWBRIDGE_PROGRAM_FAILED");
 }
 
 #[test]

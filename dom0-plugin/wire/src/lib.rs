@@ -11,6 +11,7 @@ mod client;
 pub mod code;
 pub mod contention;
 pub mod flow;
+pub mod generation;
 pub mod key;
 pub mod limits;
 pub mod payload;
