@@ -12,7 +12,7 @@ use drawbridge_wire::{KeyId, PublicKey, PublicKeyLine, limits};
 use crate::config::Config;
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::{Code, Refusal, Result, lock, process, state, trusted};
+use crate::{Code, Refusal, Result, horizon, lock, process, state, trusted};
 
 /// How long to wait for other calls that look at the nonces at this moment.
 const NONCE_PATIENCE: Duration = Duration::from_secs(5);
@@ -97,8 +97,9 @@ fn host_uuid(path: &Path) -> Result<String> {
 
 /// Refuses a nonce that this key used before, and remembers this one.
 ///
-/// Forgetting is what makes replays possible, so everything at or below a *floor* is refused: the boot (what was
-/// remembered before it is gone), and the latest time up to which nonces were forgotten (the clock may be set back).
+/// Forgetting is what makes replays possible, so everything below a *floor* is refused: the boot (what was remembered before it
+/// is gone), the newest call before it (the clock may be set back while dom0 is down), and the latest time up to which nonces
+/// were forgotten (or while it runs).
 fn remember(auth: &Auth, now: u64, window: u64, paths: &Paths) -> Result<()> {
     let all = paths.in_state("nonces");
     // Each key its own: how often one calls is not another's business.
@@ -116,7 +117,9 @@ fn remember(auth: &Auth, now: u64, window: u64, paths: &Paths) -> Result<()> {
         floor = forget_below;
         state::replace(&floor_path, format!("{floor}\n").as_bytes())?;
     }
+    let before = horizon::before(paths)?;
     let floor = floor.max(now.saturating_sub(process::since_boot().as_secs()));
+    let floor = floor.max(before.newest.saturating_add(u64::from(before.newest > 0)));
     if auth.unix_seconds < floor {
         return Err(Refusal::new(Code::SignedTooEarly).detail(floor - auth.unix_seconds));
     }
@@ -129,6 +132,7 @@ fn remember(auth: &Auth, now: u64, window: u64, paths: &Paths) -> Result<()> {
     if kept.len() >= limits::NONCES {
         return Err(Refusal::new(Code::TooManyCalls).detail(limits::NONCES));
     }
+    horizon::reach(paths, auth.unix_seconds)?;
     let path = folder.join(format!("{}-{}", auth.unix_seconds, auth.nonce));
     match File::options().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(_) => Ok(()),

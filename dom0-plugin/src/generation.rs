@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use drawbridge_wire::generation::latest;
 
 use crate::paths::Paths;
-use crate::{Code, Refusal, Result, state};
+use crate::{Code, Refusal, Result, horizon, state};
 
 /// Refuses one that no honest writer can have: see [`drawbridge_wire::generation`].
 ///
@@ -24,13 +24,14 @@ pub(crate) fn check(generation: u64) -> Result<()> {
 /// # Errors
 /// [`Code::StaleGeneration`].
 pub(crate) fn advance(paths: &Paths, generation: u64) -> Result<()> {
-    let path = paths.in_state("generation");
-    match seen(paths)? {
-        Some(seen) if generation < seen => {
-            Err(Refusal::new(Code::StaleGeneration).detail(generation).detail(seen))
-        }
-        Some(seen) if generation == seen => Ok(()),
-        _ => state::replace(&path, format!("{generation}\n").as_bytes()),
+    let seen = seen(paths)?;
+    let newest = seen.unwrap_or(horizon::known(paths)?.generation);
+    if generation < newest {
+        return Err(Refusal::new(Code::StaleGeneration).detail(generation).detail(newest));
+    }
+    match seen == Some(generation) {
+        true => Ok(()),
+        false => state::replace(&paths.in_state("generation"), format!("{generation}\n").as_bytes()),
     }
 }
 

@@ -19,6 +19,7 @@ mod exec;
 pub mod filter;
 mod generation;
 mod guarded;
+mod horizon;
 mod lock;
 pub mod paths;
 mod perform;

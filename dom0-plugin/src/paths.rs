@@ -20,6 +20,8 @@ pub struct Paths {
     pub state: PathBuf,
     /// What must be remembered across boots.
     pub lasting: PathBuf,
+    /// The kernel's number of this boot.
+    pub boot_id: PathBuf,
     /// syslog's socket.
     pub syslog: PathBuf,
     /// The folder of `bridge-nf-call-iptables` and `bridge-nf-call-ip6tables`.
@@ -45,6 +47,7 @@ impl Paths {
             inventory: "/etc/xensource-inventory".into(),
             state: "/run/drawbridge".into(),
             lasting: "/var/lib/drawbridge".into(),
+            boot_id: "/proc/sys/kernel/random/boot_id".into(),
             syslog: "/dev/log".into(),
             bridge_nf: "/proc/sys/net/bridge".into(),
             xtables_lock: "/run/xtables.lock".into(),

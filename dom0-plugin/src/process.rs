@@ -9,6 +9,7 @@ mod mounts;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, RawFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 fn check(result: libc::c_int) -> io::Result<()> {
@@ -133,6 +134,27 @@ pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> io::Re
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
         other => other,
     }
+}
+
+/// What is printed should this process abort: where memory ends, the runtime does.
+static LAST_WORDS: OnceLock<String> = OnceLock::new();
+
+/// From now on an abort prints this, and ends the process with success, as [`exit_now`] does.
+pub(crate) fn on_abort(document: String) {
+    if LAST_WORDS.set(document).is_ok() {
+        let handler: extern "C" fn(libc::c_int) = speak;
+        // SAFETY: `speak` does only what a handler may.
+        unsafe { libc::signal(libc::SIGABRT, handler as *const () as libc::sighandler_t) };
+    }
+}
+
+/// Reads what was set before the handler was, writes, ends.
+extern "C" fn speak(_: libc::c_int) {
+    if let Some(document) = LAST_WORDS.get() {
+        // SAFETY: the text is valid for its length, and never changes.
+        unsafe { libc::write(libc::STDOUT_FILENO, document.as_ptr().cast(), document.len()) };
+    }
+    exit_now();
 }
 
 /// Ends the process at once with success: XAPI loses the answer of a plugin that exits with anything else.

@@ -40,6 +40,11 @@ pub(crate) fn answer_panics() {
     }));
 }
 
+/// So does an abort: when memory ends.
+pub(crate) fn answer_aborts() {
+    process::on_abort(encode_failure(&Refusal::new(Code::Internal).detail("aborted; out of memory?")));
+}
+
 /// Closes every descriptor above standard error. XAPI leaves none open, but others may start us.
 fn close_inherited() {
     // Kernel 4.19 has no close_range. Collected first: the listing has a descriptor of its own.

@@ -29,7 +29,9 @@ pub fn run() -> ExitCode {
         return boot::run(&Paths::production(), boot_flows);
     }
     sanitise::answer_panics();
-    let reply = match sanitise::process() {
+    let sanitised = sanitise::process();
+    sanitise::answer_aborts();
+    let reply = match sanitised {
         Ok(()) => serve(std::env::args_os(), &Paths::production()),
         Err(refusal) => {
             Audit::start().finish(&Paths::production().syslog, Err(&refusal));

@@ -394,6 +394,26 @@ fn sixteen_mebibytes_of_newlines_are_refused_in_little_memory() {
     });
 }
 
+/// XAPI shows the caller nothing of a plugin that aborts.
+#[test]
+fn where_memory_ends_the_answer_is_well_formed() {
+    in_dom0("legacy", |dom0| {
+        let comments = "# a comment\n".repeat(drawbridge_wire::limits::INPUT_BYTES / 12);
+        let mut codes = Vec::new();
+        for mebibytes in (4..40).step_by(2) {
+            let arguments = dom0.calls(Function::IptablesRestore, &[], Some(&comments)).remove(0);
+            let limit = format!("--as={}", mebibytes * 1024 * 1024);
+            let document = document("iptables-restore", &arguments);
+            let output = command("prlimit").arg(limit).arg(plugin()).arg(document).output().unwrap();
+            // Else it could not even be started.
+            if output.status.code() == Some(0) {
+                codes.push(Answer::read(&String::from_utf8(output.stdout).unwrap()).code().to_owned());
+            }
+        }
+        assert!(codes.contains(&"DRAWBRIDGE_INTERNAL".to_owned()), "{codes:?}");
+    });
+}
+
 /// The largest resident set that a child has had, when it has ended.
 #[expect(unsafe_code, reason = "no wrapper calls wait4")]
 fn peak_kib(child: &Child) -> i64 {
@@ -485,6 +505,37 @@ fn close_at_boot(dom0: &Dom0) {
 fn at_boot_guarded_bridges_are_closed() {
     for variant in VARIANTS {
         in_dom0(variant, close_at_boot);
+    }
+}
+
+/// With the capabilities that its units leave it, and no right to load a module, the plugin closes and answers.
+#[test]
+fn the_units_leave_what_the_plugin_needs() {
+    let boot = include_str!("../../packaging/dom0/drawbridge-boot.service");
+    let flows = include_str!("../../packaging/dom0/drawbridge-flows.service");
+    let [boot, flows] = [boot, flows].map(|unit| {
+        let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+        line.split(' ').map(|name| format!(",+{}", &name["CAP_".len()..].to_lowercase())).collect::<String>()
+    });
+    assert!(["sys_admin", "setpcap"].iter().all(|name| flows.contains(name)), "{flows}");
+    for variant in VARIANTS {
+        in_dom0(variant, |_| {
+            fs::create_dir("/var/lib/drawbridge").unwrap();
+            support::set_mode(Path::new("/var/lib/drawbridge"), 0o700);
+            fs::write("/var/lib/drawbridge/guarded-ipv4", "xapi1\n").unwrap();
+            let bounded = format!("--bounding-set=-all{boot}");
+            let output = command("setpriv").arg(bounded).arg(plugin()).arg("boot").output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(filter_table().iter().any(|rule| rule == "-A dwb-unknown-from -i xapi1 -j DROP"));
+            // Not weaker without a word.
+            let output = command("setpriv")
+                .arg("--bounding-set=-all,+net_admin,+net_raw")
+                .arg(plugin())
+                .arg("boot")
+                .output();
+            let said = String::from_utf8(output.unwrap().stderr).unwrap();
+            assert!(said.contains("DRAWBRIDGE_NOT_CONFINED") && said.contains("mount namespace"), "{said}");
+        });
     }
 }
 

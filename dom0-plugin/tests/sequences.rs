@@ -86,6 +86,66 @@ fn a_forgotten_nonce_is_not_accepted_again_after_the_clock_was_set_back() {
     assert_eq!(dom0.call(Function::IptablesSave, &[("args", "")]).code(), "DRAWBRIDGE_SIGNED_TOO_EARLY");
 }
 
+/// Nonces go with the boot, and by a clock that was set back meanwhile a call from before it is younger than the boot.
+#[test]
+fn a_call_from_before_a_boot_is_refused_though_the_clock_was_set_back() {
+    let dom0 = Dom0::new();
+    let sign = |seconds: u64| {
+        let mut call = arguments(&[("args", ""), ("generation", "5")]);
+        dom0.signer.sign(HOST_UUID, Function::IptablesSave, &mut call, seconds, nonce());
+        document("iptables-save", &call)
+    };
+    // By the clock of the next boot this was signed ten seconds from now.
+    let captured = sign(now() + 10);
+    dom0.serve(&captured).reply();
+    let record = dom0.read("lib/drawbridge/accepted");
+    dom0.serve(&sign(now() + 20)).reply();
+    assert_eq!(dom0.read("lib/drawbridge/accepted"), record, "one write is good for a minute");
+
+    fs::remove_dir_all(&dom0.paths.state).unwrap();
+    dom0.write("boot_id", "0c6dd4d4-5f1b-4b43-8f0b-6b1b8f3c9a22\n");
+    for _ in 0..2 {
+        assert_eq!(dom0.serve(&captured).code(), "DRAWBRIDGE_SIGNED_TOO_EARLY");
+    }
+    // From a minute after the newest on, which no host boots in, calls are taken, and the old ones still are not.
+    dom0.serve(&sign(now() + 80)).reply();
+    assert_ne!(dom0.read("lib/drawbridge/accepted"), record);
+    assert_eq!(dom0.serve(&captured).code(), "DRAWBRIDGE_SIGNED_TOO_EARLY");
+}
+
+#[test]
+fn an_older_writer_than_before_a_boot_is_refused() {
+    let dom0 = Dom0::new();
+    dom0.write("etc/dom0.toml", "time_window_seconds = 1000\n");
+    let write = |seconds: u64, generation: &str| {
+        let rules = format!("{RULES}\n");
+        let mut call = arguments(&[
+            ("args", ""),
+            ("stdin", &rules),
+            ("stdin_encoding", "plain"),
+            ("generation", generation),
+        ]);
+        dom0.signer.sign(HOST_UUID, Function::IptablesRestore, &mut call, now() + seconds, nonce());
+        dom0.serve(&document("iptables-restore", &call))
+    };
+    write(0, "7").reply();
+    // The next minute's call writes down what was seen until then.
+    write(100, "8").reply();
+    fs::remove_dir_all(&dom0.paths.state).unwrap();
+    dom0.write("boot_id", "0c6dd4d4-5f1b-4b43-8f0b-6b1b8f3c9a22\n");
+    assert_eq!(write(200, "6").code(), "DRAWBRIDGE_STALE_GENERATION");
+    write(200, "7").reply();
+}
+
+#[test]
+fn a_record_of_calls_that_cannot_be_read_shuts_nobody_out() {
+    let dom0 = Dom0::new();
+    dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+    dom0.write("lib/drawbridge/accepted", "\0\0\0");
+    dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+    assert!(dom0.read("lib/drawbridge/accepted").starts_with("1de6f8b2-"));
+}
+
 #[test]
 fn old_nonces_are_forgotten_and_leave_a_floor() {
     let dom0 = Dom0::new();
@@ -114,7 +174,7 @@ fn a_flood_of_calls_is_bounded_for_each_key() {
     dom0.call(Function::IptablesSave, &[("args", "")]).reply();
     let key = dom0.signer.public_key().id();
     for number in 0..drawbridge_wire::limits::NONCES {
-        dom0.write(&format!("state/nonces/{key}/{}-{number:032x}", now()), "");
+        fs::File::create(dom0.dir.join(format!("state/nonces/{key}/{}-{number:032x}", now()))).unwrap();
     }
     assert_eq!(dom0.call(Function::IptablesSave, &[("args", "")]).code(), "DRAWBRIDGE_TOO_MANY_CALLS");
     // It is the first key's flood.

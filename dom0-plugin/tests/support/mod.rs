@@ -132,6 +132,7 @@ impl Dom0 {
             inventory: dir.join("etc/xensource-inventory"),
             state: dir.join("state"),
             lasting: dir.join("lib/drawbridge"),
+            boot_id: dir.join("boot_id"),
             syslog: dir.join("log"),
             bridge_nf: dir.join("bridge"),
             xtables_lock: dir.join("xtables.lock"),
@@ -142,6 +143,7 @@ impl Dom0 {
         let syslog = UnixDatagram::bind(&paths.syslog).unwrap();
         syslog.set_nonblocking(true).unwrap();
         let dom0 = Self { dir, paths, signer, syslog, audit: RefCell::default() };
+        dom0.write("boot_id", "1de6f8b2-0f0b-4c51-a4d3-0d4d5f0f5b11\n");
         dom0.write("etc/authorized_keys", &format!("# who may call\n\n{line}\n"));
         dom0.write(
             "etc/xensource-inventory",
