@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -424,6 +425,23 @@ fn peak_kib(child: &Child) -> i64 {
         assert_eq!(libc::wait4(pid, std::ptr::null_mut(), 0, usage.as_mut_ptr()), pid);
         usage.assume_init().ru_maxrss
     }
+}
+
+/// A storage repository whose server is gone: whoever looks at it waits for ever.
+#[test]
+fn a_mount_that_does_not_answer_holds_nobody_up() {
+    in_dom0("legacy", |dom0| {
+        fs::create_dir("/run/dead").unwrap();
+        let silent = fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", silent.as_raw_fd());
+        mount(Some("dead"), "/run/dead", Some("fuse"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        let started = Instant::now();
+        dom0.save();
+        assert_eq!(dom0.restore(OURS).reply().exit_code, 0);
+        assert!(started.elapsed() < Duration::from_secs(10));
+        // In here it is as it was.
+        assert!(fs::read_to_string("/proc/thread-self/mountinfo").unwrap().contains(" /run/dead "));
+    });
 }
 
 /// Whoever starts it may have been careless: what it learns of its children depends on none of it.
