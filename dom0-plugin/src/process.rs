@@ -61,11 +61,18 @@ fn limit(resource: libc::__rlimit_resource_t, own: u64, most: u64) -> io::Result
 }
 
 /// No signal is blocked or ignored, whatever was inherited: an ignored SIGCHLD would keep us from learning how a child ended.
-/// The standard library's own stay: it ignores SIGPIPE, which it gives children back, and says when the stack overflows.
+/// SIGPIPE stays ignored, as the standard library has it; it gives children the default.
 pub(crate) fn reset_signals() {
-    for number in (1..=64).filter(|number| ![libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(number)) {
-        // SAFETY: sets no handler. Numbers that cannot be set (SIGKILL, libc's own) only give EINVAL.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+    for number in (1..=64).filter(|number| *number != libc::SIGPIPE) {
+        let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: asks only, and sets no handler. `action` is valid for writing, and all zeros are a valid one. Numbers that
+        // cannot be asked for (libc's own) only give EINVAL.
+        unsafe {
+            libc::sigaction(number, std::ptr::null(), action.as_mut_ptr());
+            if action.assume_init().sa_sigaction == libc::SIG_IGN {
+                libc::signal(number, libc::SIG_DFL);
+            }
+        }
     }
     let mut none = std::mem::MaybeUninit::uninit();
     // SAFETY: sigemptyset makes `none` a valid set, which sigprocmask reads.

@@ -172,6 +172,13 @@ impl Dom0 {
         fs::read_to_string(self.dir.join(name)).unwrap()
     }
 
+    /// A second key that may call.
+    pub(crate) fn second_signer(&self) -> Signer {
+        let (other, line) = signer();
+        self.write("etc/authorized_keys", &format!("{}{line}\n", self.read("etc/authorized_keys")));
+        other
+    }
+
     /// Puts a shell script in a program's place. It writes down that it was started.
     #[expect(clippy::disallowed_methods, reason = "a test may start programs")]
     pub(crate) fn fake(&self, program: &str, script: &str) {
