@@ -6,12 +6,12 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -140,6 +140,13 @@ impl Dom0 {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap()
+    }
+
+    /// Runs the plugin in so many MiB of memory.
+    fn within(&self, mebibytes: u64, function: Function, arguments: &BTreeMap<String, String>) -> Output {
+        let limit = format!("--as={}", mebibytes * 1024 * 1024);
+        let document = document(function.as_str(), arguments);
+        command("prlimit").arg(limit).arg(plugin()).arg(document).output().unwrap()
     }
 
     fn calls(&self, function: Function, args: &[&str], stdin: Option<&str>) -> Vec<BTreeMap<String, String>> {
@@ -382,16 +389,10 @@ fn the_program_holds_the_lock_of_its_plugin() {
 fn sixteen_mebibytes_of_newlines_are_refused_in_little_memory() {
     in_dom0("legacy", |dom0| {
         let newlines = "\n".repeat(drawbridge_wire::limits::INPUT_BYTES);
-        for arguments in dom0.calls(Function::IptablesRestore, &[], Some(&newlines)) {
-            #[expect(clippy::zombie_processes, reason = "`peak_kib` waits for it")]
-            let mut plugin = dom0.start(Function::IptablesRestore, &arguments);
-            let mut printed = String::new();
-            plugin.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
-            let answer = Answer::read(&printed);
-            assert_eq!(answer.code(), "DRAWBRIDGE_INPUT_REFUSED", "{answer:?}");
-            let kib = peak_kib(&plugin);
-            assert!(kib < 64 * 1024, "{kib} KiB");
-        }
+        let [arguments] = &dom0.calls(Function::IptablesRestore, &[], Some(&newlines))[..] else { panic!() };
+        let output = dom0.within(64, Function::IptablesRestore, arguments);
+        let answer = Answer::read(&String::from_utf8(output.stdout).unwrap());
+        assert_eq!(answer.code(), "DRAWBRIDGE_INPUT_REFUSED", "{answer:?}");
     });
 }
 
@@ -401,11 +402,9 @@ fn where_memory_ends_the_answer_is_well_formed() {
     in_dom0("legacy", |dom0| {
         let comments = "# a comment\n".repeat(drawbridge_wire::limits::INPUT_BYTES / 12);
         let mut codes = Vec::new();
-        for mebibytes in (6..40).step_by(4) {
+        for mebibytes in [10, 16, 22, 28] {
             let arguments = dom0.calls(Function::IptablesRestore, &[], Some(&comments)).remove(0);
-            let limit = format!("--as={}", mebibytes * 1024 * 1024);
-            let document = document("iptables-restore", &arguments);
-            let output = command("prlimit").arg(limit).arg(plugin()).arg(document).output().unwrap();
+            let output = dom0.within(mebibytes, Function::IptablesRestore, &arguments);
             // Else it could not even be started.
             if output.status.code() == Some(0) {
                 codes.push(Answer::read(&String::from_utf8(output.stdout).unwrap()).code().to_owned());
@@ -413,18 +412,6 @@ fn where_memory_ends_the_answer_is_well_formed() {
         }
         assert!(codes.contains(&"DRAWBRIDGE_INTERNAL".to_owned()), "{codes:?}");
     });
-}
-
-/// The largest resident set that a child has had, when it has ended.
-#[expect(unsafe_code, reason = "no wrapper calls wait4")]
-fn peak_kib(child: &Child) -> i64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    let pid = i32::try_from(child.id()).unwrap();
-    // SAFETY: `usage` is valid for writing, and all zeros are a valid rusage.
-    unsafe {
-        assert_eq!(libc::wait4(pid, std::ptr::null_mut(), 0, usage.as_mut_ptr()), pid);
-        usage.assume_init().ru_maxrss
-    }
 }
 
 /// A storage repository whose server is gone: whoever looks at it waits for ever.
