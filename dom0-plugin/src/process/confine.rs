@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::filter::{self, Filter};
 use super::mounts::{Change, Mounts};
-use super::{capabilities, check, filter, limit_both};
+use super::{capabilities, check, limit_both};
 
 /// Most memory a child may ask for. For the largest input iptables-legacy needs 120 MiB, iptables-nft 410 MiB.
 const ADDRESS_SPACE: u64 = 1024 * 1024 * 1024;
@@ -54,12 +55,12 @@ const STEPS: [&str; 6] =
 /// What has to be known beforehand could not be found out.
 pub(crate) fn confine(command: &mut Command, keeps: &Keeps<'_>) -> io::Result<Report> {
     let (reader, report) = io::pipe()?;
-    let prepared = Prepared {
+    let mut prepared = Prepared {
         // SAFETY: getpid cannot fail.
         parent: unsafe { libc::getpid() },
         mounts: Mounts::read(keeps.writable, keeps.read_only)?,
         capabilities: keeps.capabilities.iter().fold(0, |set, number| set | 1 << number),
-        filter: filter::program(),
+        filter: filter::prepare(),
         open: keeps.open.map(|fd| fd.as_raw_fd()),
         seconds: keeps.time.as_secs() + 1,
         report,
@@ -73,7 +74,7 @@ struct Prepared {
     parent: libc::pid_t,
     mounts: Mounts,
     capabilities: u64,
-    filter: Vec<libc::sock_filter>,
+    filter: Filter,
     open: Option<RawFd>,
     seconds: u64,
     report: PipeWriter,
@@ -81,14 +82,16 @@ struct Prepared {
 
 impl Prepared {
     /// In the child.
-    fn apply(&self) -> io::Result<()> {
+    fn apply(&mut self) -> io::Result<()> {
+        self.filter.complete();
+        let this = &*self;
         let steps: [&dyn Fn() -> io::Result<()>; STEPS.len()] = [
-            &|| self.limit(),
+            &|| this.limit(),
             &leave_mounts,
-            &|| self.mounts.apply(),
-            &|| capabilities::keep(self.capabilities),
-            &|| self.end_with_parent(),
-            &|| filter::install(&self.filter),
+            &|| this.mounts.apply(),
+            &|| capabilities::keep(this.capabilities),
+            &|| this.end_with_parent(),
+            &|| this.filter.install(),
         ];
         for (number, step) in (0_u8..).zip(steps) {
             if let Err(error) = step() {
