@@ -12,7 +12,7 @@ use drawbridge_wire::{KeyId, PublicKey, PublicKeyLine, limits};
 use crate::config::Config;
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::{Code, Refusal, Result, lock, process, state, trusted};
+use crate::{Code, Refusal, Result, horizon, lock, process, state, trusted};
 
 /// How long to wait for other calls that look at the nonces at this moment.
 const NONCE_PATIENCE: Duration = Duration::from_secs(5);
@@ -60,17 +60,19 @@ pub(crate) fn authenticate(request: &Request, config: &Config, paths: &Paths) ->
 fn authorized(path: &Path, wanted: KeyId) -> Result<PublicKey> {
     let text = trusted::read(path)?.unwrap_or_default();
     let mut keys = Vec::new();
+    let refuse = |at: usize, problem: &dyn std::fmt::Display| {
+        let refusal = Refusal::new(Code::BadKeysFile).detail(path.display());
+        refusal.detail(format!("line {}", at + 1)).detail(problem)
+    };
     for (at, line) in text.lines().enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let parsed: PublicKeyLine = line.parse().map_err(|e| {
-            Refusal::new(Code::BadKeysFile)
-                .detail(path.display())
-                .detail(format!("line {}", at + 1))
-                .detail(e)
-        })?;
+        let parsed: PublicKeyLine = line.parse().map_err(|e| refuse(at, &e))?;
+        if keys.len() == limits::KEYS {
+            return Err(refuse(at, &format!("more than {} keys", limits::KEYS)));
+        }
         keys.push(parsed.key);
     }
     if keys.is_empty() {
@@ -93,14 +95,18 @@ fn host_uuid(path: &Path) -> Result<String> {
     if is_uuid { Ok(uuid.to_owned()) } else { Err(refuse("INSTALLATION_UUID is not a uuid")) }
 }
 
-/// Refuses a nonce seen before, and remembers this one.
+/// Refuses a nonce that this key used before, and remembers this one.
 ///
-/// Forgetting is what makes replays possible, so everything at or below a *floor* is refused: the boot (what was
-/// remembered before it is gone), and the latest time up to which nonces were forgotten (the clock may be set back).
+/// Forgetting is what makes replays possible, so everything below a *floor* is refused: the boot (what was remembered before it
+/// is gone), the newest call before it (the clock may be set back while dom0 is down), and the latest time up to which nonces
+/// were forgotten (or while it runs).
 fn remember(auth: &Auth, now: u64, window: u64, paths: &Paths) -> Result<()> {
-    let folder = paths.in_state("nonces");
-    state::secure_dir(&paths.state)?;
-    state::secure_dir(&folder)?;
+    let all = paths.in_state("nonces");
+    // Each key its own: how often one calls is not another's business.
+    let folder = all.join(auth.key_id.to_string());
+    for folder in [&paths.state, &all, &folder] {
+        state::secure_dir(folder)?;
+    }
     let _lock = lock::acquire(&paths.in_state("nonces.lock"), NONCE_PATIENCE)?;
 
     let floor_path = paths.in_state("floor");
@@ -111,7 +117,9 @@ fn remember(auth: &Auth, now: u64, window: u64, paths: &Paths) -> Result<()> {
         floor = forget_below;
         state::replace(&floor_path, format!("{floor}\n").as_bytes())?;
     }
+    let before = horizon::before(paths)?;
     let floor = floor.max(now.saturating_sub(process::since_boot().as_secs()));
+    let floor = floor.max(before.newest.saturating_add(u64::from(before.newest > 0)));
     if auth.unix_seconds < floor {
         return Err(Refusal::new(Code::SignedTooEarly).detail(floor - auth.unix_seconds));
     }
@@ -124,7 +132,8 @@ fn remember(auth: &Auth, now: u64, window: u64, paths: &Paths) -> Result<()> {
     if kept.len() >= limits::NONCES {
         return Err(Refusal::new(Code::TooManyCalls).detail(limits::NONCES));
     }
-    let path = folder.join(format!("{}-{}-{}", auth.unix_seconds, auth.key_id, auth.nonce));
+    horizon::reach(paths, auth.unix_seconds)?;
+    let path = folder.join(format!("{}-{}", auth.unix_seconds, auth.nonce));
     match File::options().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(Code::Replayed.into()),

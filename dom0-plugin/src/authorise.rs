@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use drawbridge_wire::call::Function;
-use drawbridge_wire::{Family, Refusal};
+use drawbridge_wire::{Family, Refusal, limits};
 
 use self::boundary::Boundary;
 use crate::Result;
@@ -320,24 +320,25 @@ fn refuse_line(at: usize, problem: impl fmt::Display) -> Refusal {
     Refusal::new(crate::Code::InputRefused).detail(at + 1).detail(problem)
 }
 
-/// The lines of an input: printable ASCII only, each ended by a newline, none longer than `max_line`.
+/// The lines of an input: printable ASCII only, each ended by a newline, none longer than `max_line`, at most
+/// [`limits::INPUT_LINES`]. Each is looked at when it is asked for: all of them at once would be many times the input.
 ///
 /// The programs read lines into buffers of fixed size and would take an overlong line for two.
-fn lines(input: &[u8], max_line: usize) -> Result<Vec<&str>> {
+fn lines(input: &[u8], max_line: usize) -> Result<impl Iterator<Item = Result<&str>>> {
     let Some(body) = input.strip_suffix(b"\n") else {
         let last = input.iter().filter(|&&b| b == b'\n').count();
         return Err(refuse_line(last, "the input does not end with a newline"));
     };
-    body.split(|&b| b == b'\n')
-        .enumerate()
-        .map(|(at, line)| {
-            if let Some(b) = line.iter().find(|b| !matches!(b, b' '..=b'~')) {
-                return Err(refuse_line(at, format!("the byte 0x{b:02x}, which is not printable ASCII")));
-            }
-            if line.len() > max_line {
-                return Err(refuse_line(at, format!("longer than {max_line} bytes")));
-            }
-            std::str::from_utf8(line).map_err(|_| refuse_line(at, "not ASCII"))
-        })
-        .collect()
+    Ok(body.split(|&b| b == b'\n').enumerate().map(move |(at, line)| {
+        if at >= limits::INPUT_LINES {
+            return Err(refuse_line(at, format!("more than {} lines", limits::INPUT_LINES)));
+        }
+        if let Some(b) = line.iter().find(|b| !matches!(b, b' '..=b'~')) {
+            return Err(refuse_line(at, format!("the byte 0x{b:02x}, which is not printable ASCII")));
+        }
+        if line.len() > max_line {
+            return Err(refuse_line(at, format!("longer than {max_line} bytes")));
+        }
+        std::str::from_utf8(line).map_err(|_| refuse_line(at, "not ASCII"))
+    }))
 }

@@ -57,7 +57,7 @@ pub fn boot(paths: &Paths) -> Result<Bridges> {
     let all = if are_all(&guarded.bridges) { std::mem::take(&mut guarded.bridges) } else { Bridges::new() };
     // A mistake in the settings must not leave guests unguarded; the next call will name it.
     let config = Config::load(&paths.config).unwrap_or_default();
-    let run = Performer { config: &config, paths };
+    let run = Performer { config: &config, paths, lock: None };
     state::secure_dir(&paths.state)?;
     let flows = flows::close(&guarded, Patience::None, &run);
     let (mut closed, present) = match &flows {
@@ -85,7 +85,7 @@ pub fn boot_flows(paths: &Paths) -> Result<Bridges> {
     }
     let config = Config::load(&paths.config).unwrap_or_default();
     state::secure_dir(&paths.state)?;
-    let done = flows::close(&guarded, Patience::Some, &Performer { config: &config, paths })?;
+    let done = flows::close(&guarded, Patience::Some, &Performer { config: &config, paths, lock: None })?;
     believed.map(|()| done.closed)
 }
 
@@ -150,7 +150,8 @@ fn close_chains(bridges: &Bridges, run: &Performer<'_>) -> Result<()> {
     let mut closed = Vec::new();
     let mut failure = Ok(());
     {
-        let _lock = lock::acquire(&run.paths.in_state("lock"), run.config.lock)?;
+        let lock = lock::acquire(&run.paths.in_state("lock"), run.config.lock)?;
+        let run = &Performer { lock: Some(&lock), ..*run };
         // Nobody has: chains of ours that stand all the same came with dom0's saved rules, and speak of interfaces as
         // they were before the boot.
         let leftovers = generation::seen(run.paths)?.is_none();

@@ -1,16 +1,20 @@
 //! Runs a program: the only place in dom0 where one is started.
 
-use std::io::{self, ErrorKind, Read, Write as _};
-use std::os::fd::AsFd as _;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use drawbridge_wire::contention::is_contention;
 use drawbridge_wire::limits;
 
 use crate::authorise::{Approved, Program};
+use crate::lock::Lock;
 use crate::paths::Paths;
-use crate::process::{self, Interest};
+use crate::process;
+use crate::process::capabilities::{NET_ADMIN, NET_RAW};
+use crate::process::confine::{Keeps, confine};
 use crate::{Code, Refusal, Result};
 
 /// How long a descendant may keep the output open after the program itself is gone.
@@ -29,25 +33,78 @@ pub(crate) struct Output {
 
 /// Runs what was approved, for at most `limit`.
 ///
+/// `lock`: held by whoever asks for it. The program holds it, too: should this process be killed, the next one to write waits
+/// until the program is gone.
+///
 /// # Errors
 /// A refusal if the program did not come to an end of its own, or wrote too much. A non-zero exit is no error.
-pub(crate) fn run(approved: &Approved, paths: &Paths, limit: Duration) -> Result<Output> {
+pub(crate) fn run(
+    approved: &Approved,
+    lock: Option<&Lock>,
+    paths: &Paths,
+    limit: Duration,
+) -> Result<Output> {
     let program = approved.program();
     let path = paths.program(program).ok_or_else(|| Refusal::new(Code::ProgramMissing).detail(program))?;
     #[expect(clippy::disallowed_methods, reason = "the one place where the plugin starts a program")]
     let mut command = Command::new(path);
+    // A file, not a pipe: nobody has to write while the program runs, and nobody can change it while it is read.
+    let input = match approved.stdin() {
+        [] => Stdio::null(),
+        input => process::sealed(input).map_err(|e| failed(program, &e))?.into(),
+    };
     command
         .args(approved.args())
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C")
-        .stdin(if approved.stdin().is_empty() { Stdio::null() } else { Stdio::piped() })
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    let child = command.spawn().map_err(|e| failed(program, &e))?;
-    let running = Running { child, program };
-    running.attend(approved.stdin(), Instant::now() + limit, limit)
+    let keeps = Keeps {
+        capabilities: capabilities(program),
+        writable: &paths.writable,
+        read_only: &paths.state,
+        open: lock.map(Lock::descriptor),
+        time: limit,
+    };
+    let report = confine(&mut command, &keeps).map_err(|e| unconfined(program, "preparations", &e))?;
+    let spawned = command.spawn();
+    // The report ends with the last of those who could write to it.
+    drop(command);
+    let child = spawned.map_err(|e| match report.step() {
+        Some(step) => unconfined(program, step, &e),
+        None => failed(program, &e),
+    })?;
+    let output = Running { child, program }.attend(Instant::now() + limit, limit)?;
+    refuse_contention(program, &output)?;
+    Ok(output)
+}
+
+/// What a program needs of root's powers. Those of Open vSwitch only speak to the switch, by sockets that are root's.
+fn capabilities(program: Program) -> &'static [u32] {
+    match program {
+        Program::Save(_) | Program::Restore(_) => &[NET_ADMIN, NET_RAW],
+        Program::Ofctl | Program::Vsctl => &[],
+    }
+}
+
+/// Nothing runs with more than it needs: where that cannot be had, it does not run.
+fn unconfined(program: Program, step: &str, error: &io::Error) -> Refusal {
+    Refusal::new(Code::NotConfined).detail(program).detail(step).detail(error)
+}
+
+/// What a program says that waited in vain for the xtables lock is not about its input. Passed on as an exit code it would be
+/// taken for a refusal of the rules.
+fn refuse_contention(program: Program, output: &Output) -> Result<()> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    match program {
+        Program::Save(_) | Program::Restore(_) if is_contention(output.exit_code, &stderr) => {
+            Err(Refusal::new(Code::Busy).detail(program).detail(stderr.trim_ascii()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn failed(program: Program, error: &io::Error) -> Refusal {
@@ -70,9 +127,9 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn attend(mut self, input: &[u8], deadline: Instant, limit: Duration) -> Result<Output> {
+    fn attend(mut self, deadline: Instant, limit: Duration) -> Result<Output> {
         let program = self.program;
-        let mut pipes = Pipes::open(&mut self.child, input).map_err(|e| failed(program, &e))?;
+        let mut pipes = Pipes::open(&mut self.child).map_err(|e| failed(program, &e))?;
         let mut gone_since: Option<Instant> = None;
         while pipes.are_open() {
             let now = Instant::now();
@@ -122,29 +179,26 @@ enum Stop {
     TooMuch(&'static str, usize),
 }
 
-/// The child's three pipes, fed and drained together so that neither side waits for the other for ever.
-struct Pipes<'a> {
-    stdin: Option<ChildStdin>,
-    unsent: &'a [u8],
+/// The child's two pipes, drained together so that it never waits for us.
+struct Pipes {
     stdout: Drain<ChildStdout>,
     stderr: Drain<ChildStderr>,
 }
 
-impl<'a> Pipes<'a> {
-    fn open(child: &mut Child, input: &'a [u8]) -> io::Result<Self> {
+impl Pipes {
+    fn open(child: &mut Child) -> io::Result<Self> {
         let pipes = Self {
-            stdin: child.stdin.take(),
-            unsent: input,
             stdout: Drain::new(child.stdout.take(), "standard output", limits::OUTPUT_BYTES),
             stderr: Drain::new(child.stderr.take(), "standard error", limits::ERROR_OUTPUT_BYTES),
         };
-        let fds = [
-            pipes.stdin.as_ref().map(|p| p.as_fd()),
-            pipes.stdout.pipe.as_ref().map(|p| p.as_fd()),
-            pipes.stderr.pipe.as_ref().map(|p| p.as_fd()),
-        ];
-        fds.into_iter().flatten().try_for_each(process::set_nonblocking)?;
+        pipes.descriptors().into_iter().try_for_each(process::set_nonblocking)?;
         Ok(pipes)
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let both =
+            [self.stdout.pipe.as_ref().map(|p| p.as_fd()), self.stderr.pipe.as_ref().map(|p| p.as_fd())];
+        both.into_iter().flatten().collect()
     }
 
     fn are_open(&self) -> bool {
@@ -152,32 +206,12 @@ impl<'a> Pipes<'a> {
     }
 
     fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let fds = [
-            self.stdin.as_ref().map(|p| (p.as_fd(), Interest::Write)),
-            self.stdout.pipe.as_ref().map(|p| (p.as_fd(), Interest::Read)),
-            self.stderr.pipe.as_ref().map(|p| (p.as_fd(), Interest::Read)),
-        ];
-        process::wait_ready(&fds.into_iter().flatten().collect::<Vec<_>>(), timeout)
+        process::wait_readable(&self.descriptors(), timeout)
     }
 
     fn pump(&mut self) -> Result<(), Stop> {
         self.stdout.drain()?;
-        self.stderr.drain()?;
-        let Some(stdin) = &mut self.stdin else { return Ok(()) };
-        loop {
-            match stdin.write(self.unsent) {
-                Ok(sent) => self.unsent = &self.unsent[sent..],
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // It ended, or reads no more. Its exit code says whether it had enough.
-                Err(e) if e.kind() == ErrorKind::BrokenPipe => self.unsent = &[],
-                Err(e) => return Err(Stop::Io(e)),
-            }
-            if self.unsent.is_empty() {
-                self.stdin = None;
-                return Ok(());
-            }
-        }
+        self.stderr.drain()
     }
 }
 

@@ -1,20 +1,37 @@
 //! Stale writers are refused: the generation of a write never falls.
 
-use crate::paths::Paths;
-use crate::{Code, Refusal, Result, state};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Refuses an older generation than one already seen, and remembers this one. Call with the write lock held.
+use drawbridge_wire::generation::latest;
+
+use crate::paths::Paths;
+use crate::{Code, Refusal, Result, horizon, state};
+
+/// Refuses one that no honest writer can have: see [`drawbridge_wire::generation`].
+///
+/// # Errors
+/// [`Code::BadValue`]
+pub(crate) fn check(generation: u64) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if generation <= latest(now) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::BadValue).detail("generation").detail("too far ahead of dom0's clock"))
+}
+
+/// Refuses an older generation than one already seen, and remembers this one. Call from one's [`crate::turn`].
 ///
 /// # Errors
 /// [`Code::StaleGeneration`].
 pub(crate) fn advance(paths: &Paths, generation: u64) -> Result<()> {
-    let path = paths.in_state("generation");
-    match seen(paths)? {
-        Some(seen) if generation < seen => {
-            Err(Refusal::new(Code::StaleGeneration).detail(generation).detail(seen))
-        }
-        Some(seen) if generation == seen => Ok(()),
-        _ => state::replace(&path, format!("{generation}\n").as_bytes()),
+    let seen = seen(paths)?;
+    let newest = seen.unwrap_or(horizon::known(paths)?.generation);
+    if generation < newest {
+        return Err(Refusal::new(Code::StaleGeneration).detail(generation).detail(newest));
+    }
+    match seen == Some(generation) {
+        true => Ok(()),
+        false => state::replace(&paths.in_state("generation"), format!("{generation}\n").as_bytes()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Waiting for others, with a bound. Locks belong to open files: a plugin that is killed leaves none behind.
 
 use std::fs::{File, TryLockError};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -9,12 +10,28 @@ use std::time::{Duration, Instant};
 
 use crate::{Code, Refusal, Result, state};
 
-const STEP: Duration = Duration::from_millis(5);
+/// Between two attempts.
+pub(crate) const STEP: Duration = Duration::from_millis(5);
 
-/// Held until dropped.
+/// Held until dropped; if this process is killed, until the children that have the descriptor are gone, too.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// For a child that is to hold the lock, too.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said, not left to the end of the descriptor: what a program left running in the background may have that as well. It
+        // cannot fail for a file that is open.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Takes the lock file `path`, which is created if need be.
@@ -22,6 +39,38 @@ pub(crate) struct Lock {
 /// # Errors
 /// [`Code::Busy`] if somebody else holds it for longer than `patience`.
 pub(crate) fn acquire(path: &Path, patience: Duration) -> Result<Lock> {
+    acquire_shared(path, Share::Alone, patience)
+}
+
+/// With whom a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// With nobody.
+    Alone,
+    /// With others that say so.
+    WithReaders,
+}
+
+/// Likewise, perhaps together with others.
+///
+/// # Errors
+/// [`Code::Busy`]
+pub(crate) fn acquire_shared(path: &Path, share: Share, patience: Duration) -> Result<Lock> {
+    let started = Instant::now();
+    loop {
+        match attempt(path, share)? {
+            Some(lock) => return Ok(lock),
+            None if started.elapsed() < patience => std::thread::sleep(STEP),
+            None => return Err(busy(patience)),
+        }
+    }
+}
+
+/// The same, `None` if somebody else holds it now.
+///
+/// # Errors
+/// [`Code::StateIo`]
+pub(crate) fn attempt(path: &Path, share: Share) -> Result<Option<Lock>> {
     let file = File::options()
         .write(true)
         .create(true)
@@ -30,14 +79,14 @@ pub(crate) fn acquire(path: &Path, patience: Duration) -> Result<Lock> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
         .map_err(|e| state::failed(path, &e))?;
-    let started = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) if started.elapsed() < patience => std::thread::sleep(STEP),
-            Err(TryLockError::WouldBlock) => return Err(busy(patience)),
-            Err(TryLockError::Error(e)) => return Err(state::failed(path, &e)),
-        }
+    let attempted = match share {
+        Share::Alone => file.try_lock(),
+        Share::WithReaders => file.try_lock_shared(),
+    };
+    match attempted {
+        Ok(()) => Ok(Some(Lock { file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(state::failed(path, &e)),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Paths {
     pub state: PathBuf,
     /// What must be remembered across boots.
     pub lasting: PathBuf,
+    /// The kernel's number of this boot.
+    pub boot_id: PathBuf,
     /// syslog's socket.
     pub syslog: PathBuf,
     /// The folder of `bridge-nf-call-iptables` and `bridge-nf-call-ip6tables`.
@@ -30,6 +32,9 @@ pub struct Paths {
     pub interfaces: PathBuf,
     /// The file on which newer iptables serialise.
     pub xtables_lock: PathBuf,
+    /// Folders that programs may write to, where iptables has its lock and Open vSwitch its sockets. All others are read-only
+    /// to them, and [`Self::state`] is.
+    pub writable: Vec<PathBuf>,
     /// Folders of the iptables programs, the first that has one wins.
     pub iptables: Vec<PathBuf>,
     /// Folders of the Open vSwitch programs, the first that has one wins.
@@ -46,11 +51,13 @@ impl Paths {
             inventory: "/etc/xensource-inventory".into(),
             state: "/run/drawbridge".into(),
             lasting: "/var/lib/drawbridge".into(),
+            boot_id: "/proc/sys/kernel/random/boot_id".into(),
             syslog: "/dev/log".into(),
             bridge_nf: "/proc/sys/net/bridge".into(),
             net: "/proc/sys/net".into(),
             interfaces: "/sys/class/net".into(),
             xtables_lock: "/run/xtables.lock".into(),
+            writable: vec!["/run".into()],
             iptables: vec!["/usr/sbin".into(), "/sbin".into()],
             openvswitch: vec!["/usr/bin".into(), "/usr/sbin".into()],
         }

@@ -16,9 +16,10 @@ use crate::budget::Load;
 use crate::config::Config;
 use crate::exec::{self, Output};
 use crate::guarded::flows::Written;
+use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::switch::Switch;
-use crate::{Code, Refusal, Result, bridge_nf, bridges, conntrack, filter, generation, guarded, lock, state};
+use crate::{Code, Refusal, Result, bridge_nf, bridges, conntrack, filter, guarded, lock, state, turn};
 
 /// Carries it out. `generation`: the writer's.
 ///
@@ -30,7 +31,6 @@ pub(crate) fn perform(
     config: &Config,
     paths: &Paths,
 ) -> Result<Outcome> {
-    let run = Performer { config, paths };
     // A read with a generation is the first half of a write: whoever reads in order to write refuses all older writers
     // from then on. Otherwise an older one could still write between the two, and the newer one's change would be made
     // to something it has never seen.
@@ -46,13 +46,11 @@ pub(crate) fn perform(
         _ => {}
     }
     // Held to the end.
-    let _lock = match claims {
-        true => Some(lock::acquire(&paths.in_state("lock"), config.lock)?),
-        false => None,
+    let lock = match generation.filter(|_| claims) {
+        Some(generation) => Some(turn::take(paths, generation, plan.is_write(), config.lock)?),
+        None => None,
     };
-    if let (true, Some(generation)) = (claims, generation) {
-        generation::advance(paths, generation)?;
-    }
+    let run = Performer { config, paths, lock: lock.as_ref() };
     match plan {
         Plan::Save(plan) => run.save(plan),
         Plan::Restore(plan) => {
@@ -72,11 +70,13 @@ pub(crate) fn perform(
 pub(crate) struct Performer<'a> {
     pub(crate) config: &'a Config,
     pub(crate) paths: &'a Paths,
+    /// The write lock, if it is held: programs then hold it, too.
+    pub(crate) lock: Option<&'a Lock>,
 }
 
 impl Performer<'_> {
     fn exec(&self, approved: &Approved) -> Result<Output> {
-        exec::run(approved, self.paths, self.config.program)
+        exec::run(approved, self.lock, self.paths, self.config.program)
     }
 
     /// Runs a program and passes on what it leaves.

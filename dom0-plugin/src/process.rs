@@ -1,8 +1,15 @@
 //! The system calls that the standard library does not offer. The only module with `unsafe` in it.
 #![expect(unsafe_code, reason = "the one module that calls libc directly")]
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+pub(crate) mod capabilities;
+pub(crate) mod confine;
+mod filter;
+mod mounts;
+
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, RawFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 fn check(result: libc::c_int) -> io::Result<()> {
@@ -28,11 +35,66 @@ pub(crate) fn restrict_umask() {
     unsafe { libc::umask(0o077) };
 }
 
-/// Sets both limits of a resource, for this process and its children.
-pub(crate) fn limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+/// Sets both limits of a resource, for this process and its children, to this or to what may be had.
+pub(crate) fn limit_both(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+    let value = value.min(most(resource)?);
+    limit(resource, value, value)
+}
+
+/// Sets the limit of a resource for this process. Children may raise it again.
+pub(crate) fn limit_own(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+    let most = most(resource)?;
+    limit(resource, value.min(most), most)
+}
+
+fn most(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writing.
+    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
+fn limit(resource: libc::__rlimit_resource_t, own: u64, most: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: own, rlim_max: most };
     // SAFETY: `limit` is a valid rlimit for the time of the call.
     check(unsafe { libc::setrlimit(resource, &raw const limit) })
+}
+
+/// No signal is blocked or ignored, whatever was inherited: an ignored SIGCHLD would keep us from learning how a child ended.
+/// SIGPIPE stays ignored, as the standard library has it; it gives children the default.
+pub(crate) fn reset_signals() {
+    for number in (1..=64).filter(|number| *number != libc::SIGPIPE) {
+        let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: asks only, and sets no handler. `action` is valid for writing, and all zeros are a valid one. Numbers that
+        // cannot be asked for (libc's own) only give EINVAL.
+        unsafe {
+            libc::sigaction(number, std::ptr::null(), action.as_mut_ptr());
+            if action.assume_init().sa_sigaction == libc::SIG_IGN {
+                libc::signal(number, libc::SIG_DFL);
+            }
+        }
+    }
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset makes `none` a valid set, which sigprocmask reads.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// A file without a name that holds `content`, from its start on, and that nobody can change any more.
+pub(crate) fn sealed(content: &[u8]) -> io::Result<File> {
+    // SAFETY: the name ends with NUL.
+    let fd = unsafe { libc::memfd_create(c"input".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    check(fd)?;
+    // SAFETY: just opened, and nobody else's.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    file.write_all(content)?;
+    file.rewind()?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
+    // SAFETY: the descriptor is open.
+    check(unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) })?;
+    Ok(file)
 }
 
 /// No child gains privileges by executing a file.
@@ -68,28 +130,10 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })
 }
 
-/// What to wait for on a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interest {
-    /// There is something to read, or the end.
-    Read,
-    /// Something can be written, or nobody reads any more.
-    Write,
-}
-
-/// Waits until one of `fds` is ready, or for `timeout`. Spurious returns are possible.
-pub(crate) fn wait_ready(fds: &[(BorrowedFd<'_>, Interest)], timeout: Duration) -> io::Result<()> {
-    let mut polled: Vec<libc::pollfd> = fds
-        .iter()
-        .map(|(fd, interest)| libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: match interest {
-                Interest::Read => libc::POLLIN,
-                Interest::Write => libc::POLLOUT,
-            },
-            revents: 0,
-        })
-        .collect();
+/// Waits until there is something to read, or the end, on one of `fds`, or for `timeout`. Spurious returns are possible.
+pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<()> {
+    let poll = |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut polled: Vec<libc::pollfd> = fds.iter().map(poll).collect();
     let count = libc::nfds_t::try_from(polled.len()).unwrap_or_default();
     let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: `polled` holds `count` valid entries for the time of the call.
@@ -97,6 +141,27 @@ pub(crate) fn wait_ready(fds: &[(BorrowedFd<'_>, Interest)], timeout: Duration) 
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
         other => other,
     }
+}
+
+/// What is printed should this process abort: where memory ends, the runtime does.
+static LAST_WORDS: OnceLock<String> = OnceLock::new();
+
+/// From now on an abort prints this, and ends the process with success, as [`exit_now`] does.
+pub(crate) fn on_abort(document: String) {
+    if LAST_WORDS.set(document).is_ok() {
+        let handler: extern "C" fn(libc::c_int) = speak;
+        // SAFETY: `speak` does only what a handler may.
+        unsafe { libc::signal(libc::SIGABRT, handler as *const () as libc::sighandler_t) };
+    }
+}
+
+/// Reads what was set before the handler was, writes, ends.
+extern "C" fn speak(_: libc::c_int) {
+    if let Some(document) = LAST_WORDS.get() {
+        // SAFETY: the text is valid for its length, and never changes.
+        unsafe { libc::write(libc::STDOUT_FILENO, document.as_ptr().cast(), document.len()) };
+    }
+    exit_now();
 }
 
 /// Ends the process at once with success: XAPI loses the answer of a plugin that exits with anything else.

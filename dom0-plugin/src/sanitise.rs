@@ -10,18 +10,23 @@ use crate::{Code, Refusal, Result, process};
 /// Files a child may write at most: the lock files and little else. The reply itself goes to a file of XAPI's.
 const FILE_BYTES: u64 = 256 * 1024 * 1024;
 
+/// More memory than the plugin needs for the largest input and output at once.
+const ADDRESS_SPACE: u64 = 512 * 1024 * 1024;
+
 /// More than the plugin and its children use.
 const OPEN_FILES: u64 = 256;
 
-/// Makes the process's surroundings known: descriptors, environment, umask, limits, privileges, working directory.
+/// Makes the process's surroundings known: descriptors, environment, umask, signals, limits, privileges, working directory.
 pub(crate) fn process() -> Result<()> {
     close_inherited();
     process::clear_environment();
     process::restrict_umask();
+    process::reset_signals();
     let fail = |what: &str, e: std::io::Error| Refusal::new(Code::Internal).detail(format!("{what}: {e}"));
-    process::limit(libc::RLIMIT_CORE, 0).map_err(|e| fail("core limit", e))?;
-    process::limit(libc::RLIMIT_NOFILE, OPEN_FILES).map_err(|e| fail("file limit", e))?;
-    process::limit(libc::RLIMIT_FSIZE, FILE_BYTES).map_err(|e| fail("file size limit", e))?;
+    process::limit_both(libc::RLIMIT_CORE, 0).map_err(|e| fail("core limit", e))?;
+    process::limit_both(libc::RLIMIT_NOFILE, OPEN_FILES).map_err(|e| fail("file limit", e))?;
+    process::limit_both(libc::RLIMIT_FSIZE, FILE_BYTES).map_err(|e| fail("file size limit", e))?;
+    process::limit_own(libc::RLIMIT_AS, ADDRESS_SPACE).map_err(|e| fail("memory limit", e))?;
     process::no_new_privileges().map_err(|e| fail("no_new_privs", e))?;
     std::env::set_current_dir("/").map_err(|e| fail("working directory", e))
 }
@@ -33,6 +38,11 @@ pub(crate) fn answer_panics() {
         crate::serve::print(&encode_failure(&Refusal::new(Code::Internal).detail(place)));
         process::exit_now();
     }));
+}
+
+/// So does an abort: when memory ends.
+pub(crate) fn answer_aborts() {
+    process::on_abort(encode_failure(&Refusal::new(Code::Internal).detail("aborted; out of memory?")));
 }
 
 /// Closes every descriptor above standard error. XAPI leaves none open, but others may start us.

@@ -12,7 +12,7 @@ use crate::authorise::authorise;
 use crate::boot::{self, boot, boot_flows};
 use crate::config::Config;
 use crate::paths::Paths;
-use crate::{Code, Refusal, Result, authenticate, perform, request, sanitise, stage};
+use crate::{Code, Refusal, Result, authenticate, perform, request, room, sanitise, stage};
 
 /// The program: one call, from `argv` to standard output. Ends with exit code 0: XAPI loses the answer of a
 /// plugin that exits with anything else, and older hosts then log the whole `argv`, session included.
@@ -29,7 +29,9 @@ pub fn run() -> ExitCode {
         return boot::run(&Paths::production(), boot_flows);
     }
     sanitise::answer_panics();
-    let reply = match sanitise::process() {
+    let sanitised = sanitise::process();
+    sanitise::answer_aborts();
+    let reply = match sanitised {
         Ok(()) => serve(std::env::args_os(), &Paths::production()),
         Err(refusal) => {
             Audit::start().finish(&Paths::production().syslog, Err(&refusal));
@@ -73,6 +75,8 @@ fn call(argv: impl Iterator<Item = OsString>, paths: &Paths, audit: &mut Audit) 
     let caller = authenticate::authenticate(&request, &config, paths)?;
     audit.authenticated();
     let arguments = &request.arguments;
+    // Held to the end.
+    let _room = room::take(paths, arguments.input.is_some(), config.lock)?;
     let compressed = arguments.accepts_compressed;
 
     let input = match &arguments.input {

@@ -37,7 +37,8 @@ pub(crate) fn assemble(
     let mut staged = sweep(&uploads, now)?;
 
     let upload = Upload { folder: uploads.join(format!("{}-{}", caller.key_id(), part.upload)) };
-    staged.retain(|staged| staged.upload.folder != upload.folder);
+    // The room is the key's own, too: others cannot use it up.
+    staged.retain(|staged| staged.upload.is_of(caller) && staged.upload.folder != upload.folder);
     let is_new = !upload.folder.exists();
     if is_new && part.part != 1 {
         return Err(Refusal::new(Code::PartMissing).detail(1));
@@ -71,6 +72,11 @@ struct Upload {
 }
 
 impl Upload {
+    fn is_of(&self, caller: Caller) -> bool {
+        let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix(&caller.key_id().to_string()).is_some_and(|rest| rest.starts_with('-'))
+    }
+
     fn head(&self) -> PathBuf {
         self.folder.join("head")
     }
@@ -188,7 +194,7 @@ fn sweep(uploads: &Path, now: u64) -> Result<Vec<Staged>> {
     Ok(staged)
 }
 
-/// Forgets other uploads until this one fits beside them: those that are done first, then those that began first. A driver that
+/// Forgets other uploads of the key until this one fits beside them: those that are done first, then those that began first. A driver that
 /// was killed has left them, and the next must not have to wait until they expire. What is forgotten cannot be used again: each
 /// of its calls was (see [`crate::authenticate`]).
 fn make_room(mut others: Vec<Staged>, part: &Part) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::{Code, Refusal, Result};
@@ -17,7 +17,9 @@ const MAX_BYTES: u64 = 256 * 1024;
 /// cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Option<String>> {
     let refuse = |problem: String| Refusal::new(Code::UnsafeFile).detail(path.display()).detail(problem);
-    let mut file = match File::open(path) {
+    // A link could lead anywhere, and to open a FIFO would wait for somebody to write.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(refuse(e.to_string())),

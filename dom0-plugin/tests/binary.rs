@@ -7,10 +7,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -138,6 +139,13 @@ impl Dom0 {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap()
+    }
+
+    /// Runs the plugin in so many MiB of memory.
+    fn within(&self, mebibytes: u64, function: Function, arguments: &BTreeMap<String, String>) -> Output {
+        let limit = format!("--as={}", mebibytes * 1024 * 1024);
+        let document = document(function.as_str(), arguments);
+        command("prlimit").arg(limit).arg(plugin()).arg(document).output().unwrap()
     }
 
     fn calls(&self, function: Function, args: &[&str], stdin: Option<&str>) -> Vec<BTreeMap<String, String>> {
@@ -306,7 +314,8 @@ fn close_range() -> i64 {
 #[test]
 fn a_plugin_that_is_killed_leaves_no_lock() {
     in_dom0("legacy", |dom0| {
-        fs::write("/run/hanging", "#!/bin/sh\nexec 2>/dev/null\ntouch /run/started\nsleep 600\n").unwrap();
+        fs::write("/run/hanging", "#!/bin/sh\nexec 2>/dev/null\ntouch /run/started\nexec sleep 600\n")
+            .unwrap();
         support::set_mode(Path::new("/run/hanging"), 0o755);
         choose("iptables-restore", "/run/hanging");
         let arguments = dom0.calls(Function::IptablesRestore, &[], Some(OURS)).remove(0);
@@ -322,6 +331,135 @@ fn a_plugin_that_is_killed_leaves_no_lock() {
         let started = Instant::now();
         assert_eq!(dom0.restore(OURS).reply().exit_code, 0);
         assert!(started.elapsed() < Duration::from_secs(5));
+    });
+}
+
+/// A write with `script` in the place of iptables-restore (but for the trial), killed when that has begun.
+fn kill_in_the_middle(dom0: &Dom0, script: &str) {
+    let script = format!("#!/bin/sh\ncase $* in *--test) exit ;; esac\n{script}\n");
+    fs::write("/run/slow", script).unwrap();
+    support::set_mode(Path::new("/run/slow"), 0o755);
+    choose("iptables-restore", "/run/slow");
+    let arguments = dom0.calls(Function::IptablesRestore, &[], Some(OURS_FILTER)).remove(0);
+    let mut plugin = dom0.start(Function::IptablesRestore, &arguments);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !Path::new("/run/started").exists() {
+        assert!(Instant::now() < deadline, "the program was never started");
+        thread::sleep(Duration::from_millis(1));
+    }
+    plugin.kill().unwrap();
+    plugin.wait().unwrap();
+}
+
+const OURS_FILTER: &str = "*filter\n:dwb-forward - [0:0]\nCOMMIT\n";
+
+#[test]
+fn a_write_does_not_outlive_its_plugin() {
+    in_dom0("legacy", |dom0| {
+        // Says if the one before still runs; busy for a second or two, then done.
+        let slow = "if [ -e /run/started ]; then read pid </run/started\n\
+                    while read key value; do case $key$value in State:[RSD]*) echo $pid >/run/overlap ;; esac; \
+                    done </proc/$pid/status; fi 2>/dev/null\n\
+                    echo $$ >/run/new; mv /run/new /run/started\n\
+                    i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo $$ >>/run/done";
+        kill_in_the_middle(dom0, slow);
+        let first = fs::read_to_string("/run/started").unwrap();
+        assert_eq!(dom0.restore(OURS_FILTER).reply().exit_code, 0);
+        let done = fs::read_to_string("/run/done").unwrap();
+        assert!(!Path::new("/run/overlap").exists());
+        assert_eq!(done.lines().count(), 1);
+        assert_ne!(done, first);
+    });
+}
+
+/// Should the kernel be late with the kill, or the program have a way around it, the lock still says that it runs.
+#[test]
+fn the_program_holds_the_lock_of_its_plugin() {
+    in_dom0("legacy", |dom0| {
+        let started = Instant::now();
+        let survives =
+            "exec setpriv --pdeathsig clear sh -c 'touch /run/started; exec sleep 2 >/dev/null 2>&1'";
+        kill_in_the_middle(dom0, survives);
+        choose("iptables-restore", "/usr/sbin/iptables-legacy-restore");
+        // Who only looks does not wait.
+        dom0.save();
+        assert!(started.elapsed() < Duration::from_secs(2));
+        assert_eq!(dom0.restore(OURS_FILTER).reply().exit_code, 0);
+        assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
+    });
+}
+
+/// A list of its lines took 247 MiB.
+#[test]
+fn sixteen_mebibytes_of_newlines_are_refused_in_little_memory() {
+    in_dom0("legacy", |dom0| {
+        let newlines = "\n".repeat(drawbridge_wire::limits::INPUT_BYTES);
+        let [arguments] = &dom0.calls(Function::IptablesRestore, &[], Some(&newlines))[..] else { panic!() };
+        let output = dom0.within(64, Function::IptablesRestore, arguments);
+        let answer = Answer::read(&String::from_utf8(output.stdout).unwrap());
+        assert_eq!(answer.code(), "DRAWBRIDGE_INPUT_REFUSED", "{answer:?}");
+    });
+}
+
+/// XAPI shows the caller nothing of a plugin that aborts.
+#[test]
+fn where_memory_ends_the_answer_is_well_formed() {
+    in_dom0("legacy", |dom0| {
+        let comments = "# a comment\n".repeat(drawbridge_wire::limits::INPUT_BYTES / 12);
+        let mut codes = Vec::new();
+        for mebibytes in [10, 16, 22, 28] {
+            let arguments = dom0.calls(Function::IptablesRestore, &[], Some(&comments)).remove(0);
+            let output = dom0.within(mebibytes, Function::IptablesRestore, &arguments);
+            // Else it could not even be started.
+            if output.status.code() == Some(0) {
+                codes.push(Answer::read(&String::from_utf8(output.stdout).unwrap()).code().to_owned());
+            }
+        }
+        assert!(codes.contains(&"DRAWBRIDGE_INTERNAL".to_owned()), "{codes:?}");
+    });
+}
+
+/// A storage repository whose server is gone: whoever looks at it waits for ever.
+#[test]
+fn a_mount_that_does_not_answer_holds_nobody_up() {
+    in_dom0("legacy", |dom0| {
+        fs::create_dir("/run/dead").unwrap();
+        let silent = fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", silent.as_raw_fd());
+        mount(Some("dead"), "/run/dead", Some("fuse"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        let started = Instant::now();
+        dom0.save();
+        assert_eq!(dom0.restore(OURS).reply().exit_code, 0);
+        assert!(started.elapsed() < Duration::from_secs(10));
+        // In here it is as it was.
+        assert!(fs::read_to_string("/proc/thread-self/mountinfo").unwrap().contains(" /run/dead "));
+    });
+}
+
+/// Whoever starts it may have been careless: what it learns of its children, and what they do, depends on none of it.
+#[test]
+fn inherited_signals_change_nothing() {
+    in_dom0("legacy", |dom0| {
+        let says = "#!/bin/sh\ncat /proc/self/status >/run/status\nprintf '*filter\\nCOMMIT\\n'\n";
+        fs::write("/run/says", says).unwrap();
+        support::set_mode(Path::new("/run/says"), 0o755);
+        choose("iptables-save", "/run/says");
+        let arguments = dom0.calls(Function::IptablesSave, &[], None).remove(0);
+        let output = command("env")
+            .args(["--ignore-signal", "--block-signal"])
+            .arg(plugin())
+            .arg(document("iptables-save", &arguments))
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(Answer::read(&printed).reply().exit_code, 0);
+        let status = fs::read_to_string("/run/status").unwrap();
+        let signals = |name: &str| {
+            let set = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
+            u64::from_str_radix(set, 16).unwrap()
+        };
+        // But for the two that are libc's own (32 and 33).
+        assert_eq!((signals("SigBlk"), signals("SigIgn") & !(3 << 31)), (0, 0));
     });
 }
 
@@ -388,6 +526,37 @@ fn close_at_boot(dom0: &Dom0) {
 fn at_boot_guarded_bridges_are_closed() {
     for variant in VARIANTS {
         in_dom0(variant, close_at_boot);
+    }
+}
+
+/// With the capabilities that its units leave it, and no right to load a module, the plugin closes and answers.
+#[test]
+fn the_units_leave_what_the_plugin_needs() {
+    let boot = include_str!("../../packaging/dom0/drawbridge-boot.service");
+    let flows = include_str!("../../packaging/dom0/drawbridge-flows.service");
+    let [boot, flows] = [boot, flows].map(|unit| {
+        let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+        line.split(' ').map(|name| format!(",+{}", &name["CAP_".len()..].to_lowercase())).collect::<String>()
+    });
+    assert!(["sys_admin", "setpcap"].iter().all(|name| flows.contains(name)), "{flows}");
+    for variant in VARIANTS {
+        in_dom0(variant, |_| {
+            fs::create_dir("/var/lib/drawbridge").unwrap();
+            support::set_mode(Path::new("/var/lib/drawbridge"), 0o700);
+            fs::write("/var/lib/drawbridge/guarded-ipv4", "xapi1\n").unwrap();
+            let bounded = format!("--bounding-set=-all{boot}");
+            let output = command("setpriv").arg(bounded).arg(plugin()).arg("boot").output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(filter_table().iter().any(|rule| rule == "-A dwb-unknown-from -i xapi1 -j DROP"));
+            // Not weaker without a word.
+            let output = command("setpriv")
+                .arg("--bounding-set=-all,+net_admin,+net_raw")
+                .arg(plugin())
+                .arg("boot")
+                .output();
+            let said = String::from_utf8(output.unwrap().stderr).unwrap();
+            assert!(said.contains("DRAWBRIDGE_NOT_CONFINED") && said.contains("mount namespace"), "{said}");
+        });
     }
 }
 

@@ -57,7 +57,7 @@ fn names(networks: &[&str]) -> BTreeSet<String> {
 fn a_write_remembers_what_it_guards() {
     let dom0 = dom0("");
     write(&dom0, HARMLESS).reply();
-    assert!(!dom0.paths.lasting.exists(), "a host without guarded networks has nothing to remember");
+    assert!(!dom0.dir.join(RECORD).exists(), "a host without guarded networks has nothing to remember");
     dom0.write("flows", &[marker("dl_vlan=100"), marker("vlan_tci=0x0000/0x1fff")].concat());
     write(&dom0, HARMLESS).reply();
     assert_eq!(dom0.read(RECORD), "xenbr0 - xenbr0\nxenbr0 100 xapi1\n");

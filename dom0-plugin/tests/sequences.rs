@@ -1,60 +1,16 @@
-//! Calls that only mean something together: replays, uploads, generations, locks, and the state directory.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! Calls that only mean something together: replays, generations, locks, and the state directory.
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use drawbridge_wire::{Family, Function, Invocation, signed_calls};
+use drawbridge_wire::{Family, Function, Invocation, generation, signed_calls};
 use support::{Answer, Dom0, HOST_UUID, arguments, boundary, document, nonce, now, set_mode, signer};
 
 const RULES: &str = "*filter\n:dwb-x - [0:0]\nCOMMIT";
-
-/// Input that needs several parts: it does not compress.
-fn large() -> Vec<u8> {
-    let mut state = 7_u64;
-    let mut text = String::from("*filter\n:dwb-x - [0:0]\n");
-    for _ in 0..30_000 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let [a, b, c, d, e, ..] = state.to_be_bytes();
-        text += &format!("-A dwb-x -s {a}.{b}.{c}.{d}/32 -p {e} -j ACCEPT\n");
-    }
-    text += "COMMIT\n";
-    text.into_bytes()
-}
-
-fn staged(dom0: &Dom0, generation: u64) -> Vec<BTreeMap<String, String>> {
-    let invocation = Invocation {
-        function: Function::IptablesRestore,
-        args: vec![],
-        family: Family::Ipv4,
-        stdin: Some(large()),
-        generation: Some(generation),
-    };
-    let calls = signed_calls(&invocation, &dom0.signer, HOST_UUID, now()).unwrap();
-    assert!(calls.len() >= 2, "{}", calls.len());
-    calls
-}
-
-fn send(dom0: &Dom0, arguments: &BTreeMap<String, String>) -> Answer {
-    dom0.serve(&document("iptables-restore", arguments))
-}
-
-/// The same arguments, changed, under a new signature.
-fn resigned(
-    dom0: &Dom0,
-    call: &BTreeMap<String, String>,
-    changes: &[(&str, &str)],
-) -> BTreeMap<String, String> {
-    let mut call = call.clone();
-    call.extend(arguments(changes));
-    dom0.signer.sign(HOST_UUID, Function::IptablesRestore, &mut call, now(), nonce());
-    call
-}
 
 #[test]
 fn a_call_counts_once() {
@@ -86,27 +42,104 @@ fn a_forgotten_nonce_is_not_accepted_again_after_the_clock_was_set_back() {
     assert_eq!(dom0.call(Function::IptablesSave, &[("args", "")]).code(), "DRAWBRIDGE_SIGNED_TOO_EARLY");
 }
 
+/// Nonces go with the boot, and by a clock that was set back meanwhile a call from before it is younger than the boot.
+#[test]
+fn a_call_from_before_a_boot_is_refused_though_the_clock_was_set_back() {
+    let dom0 = Dom0::new();
+    let sign = |seconds: u64| {
+        let mut call = arguments(&[("args", ""), ("generation", "5")]);
+        dom0.signer.sign(HOST_UUID, Function::IptablesSave, &mut call, seconds, nonce());
+        document("iptables-save", &call)
+    };
+    // By the clock of the next boot this was signed ten seconds from now.
+    let captured = sign(now() + 10);
+    dom0.serve(&captured).reply();
+    let record = dom0.read("lib/drawbridge/accepted");
+    dom0.serve(&sign(now() + 20)).reply();
+    assert_eq!(dom0.read("lib/drawbridge/accepted"), record, "one write is good for a minute");
+
+    fs::remove_dir_all(&dom0.paths.state).unwrap();
+    dom0.write("boot_id", "0c6dd4d4-5f1b-4b43-8f0b-6b1b8f3c9a22\n");
+    for _ in 0..2 {
+        assert_eq!(dom0.serve(&captured).code(), "DRAWBRIDGE_SIGNED_TOO_EARLY");
+    }
+    // From a minute after the newest on, which no host boots in, calls are taken, and the old ones still are not.
+    dom0.serve(&sign(now() + 80)).reply();
+    assert_ne!(dom0.read("lib/drawbridge/accepted"), record);
+    assert_eq!(dom0.serve(&captured).code(), "DRAWBRIDGE_SIGNED_TOO_EARLY");
+}
+
+#[test]
+fn an_older_writer_than_before_a_boot_is_refused() {
+    let dom0 = Dom0::new();
+    dom0.write("etc/dom0.toml", "time_window_seconds = 1000\n");
+    let write = |seconds: u64, generation: &str| {
+        let rules = format!("{RULES}\n");
+        let mut call = arguments(&[
+            ("args", ""),
+            ("stdin", &rules),
+            ("stdin_encoding", "plain"),
+            ("generation", generation),
+        ]);
+        dom0.signer.sign(HOST_UUID, Function::IptablesRestore, &mut call, now() + seconds, nonce());
+        dom0.serve(&document("iptables-restore", &call))
+    };
+    write(0, "7").reply();
+    // The next minute's call writes down what was seen until then.
+    write(100, "8").reply();
+    fs::remove_dir_all(&dom0.paths.state).unwrap();
+    dom0.write("boot_id", "0c6dd4d4-5f1b-4b43-8f0b-6b1b8f3c9a22\n");
+    assert_eq!(write(200, "6").code(), "DRAWBRIDGE_STALE_GENERATION");
+    write(200, "7").reply();
+}
+
+#[test]
+fn a_record_of_calls_that_cannot_be_read_shuts_nobody_out() {
+    let dom0 = Dom0::new();
+    dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+    dom0.write("lib/drawbridge/accepted", "\0\0\0");
+    dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+    assert!(dom0.read("lib/drawbridge/accepted").starts_with("1de6f8b2-"));
+}
+
 #[test]
 fn old_nonces_are_forgotten_and_leave_a_floor() {
     let dom0 = Dom0::new();
     dom0.call(Function::IptablesSave, &[("args", "")]).reply();
-    let old = format!("{}-0123456789abcdef-{}", now() - 500, "0".repeat(32));
-    dom0.write(&format!("state/nonces/{old}"), "");
+    let nonces = format!("state/nonces/{}", dom0.signer.public_key().id());
+    let old = format!("{nonces}/{}-{}", now() - 500, "0".repeat(32));
+    dom0.write(&old, "");
     dom0.call(Function::IptablesSave, &[("args", "")]).reply();
-    assert!(!dom0.dir.join("state/nonces").join(old).exists());
+    assert!(!dom0.dir.join(old).exists());
     let floor: u64 = dom0.read("state/floor").trim().parse().unwrap();
     assert!(now() - floor <= 125, "{floor}");
-    assert_eq!(fs::read_dir(dom0.dir.join("state/nonces")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(dom0.dir.join(nonces)).unwrap().count(), 2);
 }
 
 #[test]
-fn a_flood_of_calls_is_bounded() {
+fn a_flood_of_calls_is_bounded_for_each_key() {
     let dom0 = Dom0::new();
+    let other = dom0.second_signer();
     dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+    let key = dom0.signer.public_key().id();
     for number in 0..drawbridge_wire::limits::NONCES {
-        dom0.write(&format!("state/nonces/{}-0123456789abcdef-{number:032x}", now()), "");
+        fs::File::create(dom0.dir.join(format!("state/nonces/{key}/{}-{number:032x}", now()))).unwrap();
     }
     assert_eq!(dom0.call(Function::IptablesSave, &[("args", "")]).code(), "DRAWBRIDGE_TOO_MANY_CALLS");
+    // It is the first key's flood.
+    let mut call = arguments(&[("args", "")]);
+    other.sign(HOST_UUID, Function::IptablesSave, &mut call, now(), nonce());
+    dom0.serve(&document("iptables-save", &call)).reply();
+    assert_eq!(dom0.serve(&document("iptables-save", &call)).code(), "DRAWBRIDGE_REPLAYED");
+}
+
+#[test]
+fn keys_are_counted() {
+    let dom0 = Dom0::new();
+    (1..drawbridge_wire::limits::KEYS).for_each(|_| drop(dom0.second_signer()));
+    dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+    dom0.second_signer();
+    assert_eq!(dom0.call(Function::IptablesSave, &[("args", "")]).code(), "DRAWBRIDGE_BAD_KEYS_FILE");
 }
 
 #[test]
@@ -136,8 +169,30 @@ fn generations_never_fall() {
     assert_eq!(texts, ["DRAWBRIDGE_STALE_GENERATION", "7", "8"]);
     assert_eq!(dom0.started().len(), before);
     dom0.restore(8, rules).reply();
-    dom0.restore(u64::MAX, rules).reply();
-    assert_eq!(dom0.restore(9, rules).code(), "DRAWBRIDGE_STALE_GENERATION");
+    dom0.restore(9, rules).reply();
+    assert_eq!(dom0.restore(8, rules).code(), "DRAWBRIDGE_STALE_GENERATION");
+}
+
+/// One read with the highest number shut out all drivers until dom0 booted.
+#[test]
+fn no_number_shuts_others_out() {
+    let dom0 = Dom0::new();
+    let rules = &format!("{RULES}\n");
+    let read = |generation: u64| {
+        dom0.call(Function::IptablesSave, &[("args", ""), ("generation", &generation.to_string())])
+    };
+    let latest = || generation::latest(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+    for far in [u64::MAX, generation::HIGHEST + 1, generation::HIGHEST, latest() + 60_000_000_000] {
+        assert_eq!(read(far).code(), "DRAWBRIDGE_BAD_VALUE", "{far}");
+        assert_eq!(dom0.restore(far, rules).code(), "DRAWBRIDGE_BAD_VALUE", "{far}");
+    }
+    dom0.restore(7, rules).reply();
+    // The furthest there is; who is shut out takes the next number.
+    let furthest = latest();
+    read(furthest).reply();
+    let Answer::Failure(texts) = dom0.restore(8, rules) else { panic!("a stale write went through") };
+    assert_eq!(texts, ["DRAWBRIDGE_STALE_GENERATION", "8", &furthest.to_string()]);
+    dom0.restore(furthest + 1, rules).reply();
 }
 
 /// Otherwise an older writer could still write between a newer one's read and its write, which would then be made to
@@ -240,111 +295,6 @@ fn a_failed_dump_shows_nothing() {
 }
 
 #[test]
-fn an_upload() {
-    let dom0 = Dom0::new();
-    dom0.fake("iptables-restore", &format!("cat >{}/got", dom0.dir.display()));
-    let calls = staged(&dom0, 1);
-    for call in &calls[..calls.len() - 1] {
-        let reply = send(&dom0, call).reply();
-        assert_eq!((reply.exit_code, reply.stdout.as_str(), reply.stderr.as_str()), (0, "", ""));
-    }
-    assert!(dom0.started().is_empty());
-    send(&dom0, calls.last().unwrap()).reply();
-    assert_eq!(dom0.read("got").as_bytes(), large());
-    let audit = dom0.audit();
-    assert!(
-        audit[0].contains(&format!(" part=1/{} ", calls.len())) && audit[0].contains("result=staged"),
-        "{audit:?}"
-    );
-
-    let again = resigned(&dom0, &calls[0], &[]);
-    assert_eq!(send(&dom0, &again).code(), "DRAWBRIDGE_UPLOAD_REUSED");
-    // The parts are gone, the memory of the upload is not.
-    let folder = fs::read_dir(dom0.dir.join("state/uploads")).unwrap().next().unwrap().unwrap().path();
-    let mut left: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["done", "head"]);
-}
-
-#[test]
-fn uploads_that_go_wrong() {
-    let dom0 = Dom0::new();
-    let calls = staged(&dom0, 1);
-    let last = calls.len() - 1;
-    send(&dom0, &calls[0]).reply();
-    assert_eq!(send(&dom0, &calls[0]).code(), "DRAWBRIDGE_REPLAYED");
-    assert_eq!(send(&dom0, &resigned(&dom0, &calls[0], &[])).code(), "DRAWBRIDGE_UPLOAD_REUSED");
-    for change in [("generation", "2"), ("args", "--test"), ("parts", "9"), ("family", "ipv6")] {
-        assert_eq!(send(&dom0, &resigned(&dom0, &calls[1], &[change])).code(), "DRAWBRIDGE_UPLOAD_MISMATCH");
-    }
-    if last > 1 {
-        assert_eq!(send(&dom0, &resigned(&dom0, &calls[last], &[])).code(), "DRAWBRIDGE_PART_MISSING");
-    }
-    for call in &calls[1..last] {
-        send(&dom0, call).reply();
-    }
-    let spoilt = resigned(&dom0, &calls[last], &[("stdin", "AAAA")]);
-    assert_eq!(send(&dom0, &spoilt).code(), "DRAWBRIDGE_BAD_HASH");
-    assert_eq!(send(&dom0, &resigned(&dom0, &calls[last], &[])).code(), "DRAWBRIDGE_UPLOAD_REUSED");
-    assert!(dom0.started().is_empty());
-}
-
-#[test]
-fn an_upload_belongs_to_its_key() {
-    let dom0 = Dom0::new();
-    let (other, line) = signer();
-    dom0.write("etc/authorized_keys", &format!("{}{line}\n", dom0.read("etc/authorized_keys")));
-    let calls = staged(&dom0, 1);
-    send(&dom0, &calls[0]).reply();
-    let mut theirs = calls[1].clone();
-    other.sign(HOST_UUID, Function::IptablesRestore, &mut theirs, now(), nonce());
-    assert_eq!(send(&dom0, &theirs).code(), "DRAWBRIDGE_PART_MISSING");
-}
-
-#[test]
-fn uploads_expire_and_are_forgotten() {
-    let dom0 = Dom0::new();
-    let calls = staged(&dom0, 1);
-    send(&dom0, &calls[0]).reply();
-    let folder = fs::read_dir(dom0.dir.join("state/uploads")).unwrap().next().unwrap().unwrap().path();
-    let age = |seconds: u64| {
-        let head = fs::read_to_string(folder.join("head")).unwrap();
-        let (_, common) = head.split_once('\n').unwrap();
-        fs::write(folder.join("head"), format!("{}\n{common}", now() - seconds)).unwrap();
-    };
-    age(200);
-    assert_eq!(send(&dom0, &resigned(&dom0, &calls[1], &[])).code(), "DRAWBRIDGE_UPLOAD_EXPIRED");
-    assert!(!folder.join("part-1").exists());
-    age(2000);
-    assert_eq!(send(&dom0, &resigned(&dom0, &calls[1], &[])).code(), "DRAWBRIDGE_PART_MISSING");
-    assert!(!folder.exists());
-}
-
-/// Drivers that were killed in the middle of their uploads, or write much and often, kept the next one waiting until these expired.
-#[test]
-fn of_many_uploads_the_next_takes_the_place_of_another() {
-    let dom0 = Dom0::new();
-    let calls = staged(&dom0, 1);
-    let part = |upload: &str, part: &str| {
-        let upload = format!("{upload:0>32}");
-        let changes = [("upload", upload.as_str()), ("part", part), ("parts", "2"), ("stdin", "x")];
-        send(&dom0, &resigned(&dom0, &calls[0], &changes))
-    };
-    let most = drawbridge_wire::limits::UPLOADS;
-    let folders = || fs::read_dir(dom0.dir.join("state/uploads")).unwrap().count();
-    part("be", "1").reply();
-    for n in 0..2 * most {
-        part(&format!("d{n}"), "1").reply();
-        assert_eq!(part(&format!("d{n}"), "2").code(), "DRAWBRIDGE_BAD_HASH");
-    }
-    assert_eq!(folders(), most);
-    // The one that is not done stayed.
-    assert_eq!(part("be", "2").code(), "DRAWBRIDGE_BAD_HASH");
-    (0..2 * most).for_each(|n| drop(part(&format!("e{n}"), "1").reply()));
-    assert_eq!(folders(), most);
-}
-
-#[test]
 fn the_state_directory_must_be_roots_alone() {
     let dom0 = Dom0::new();
     let elsewhere = dom0.dir.join("elsewhere");
@@ -367,6 +317,43 @@ fn the_state_directory_must_be_roots_alone() {
     refused();
     std::os::unix::fs::chown(state, Some(0), None).unwrap();
     dom0.call(Function::IptablesSave, &[("args", "")]).reply();
+}
+
+/// The plugin waited for somebody to write into it.
+#[test]
+fn a_fifo_or_link_in_a_files_place_is_refused_at_once() {
+    for file in ["authorized_keys", "xensource-inventory", "dom0.toml"] {
+        for kind in ["fifo", "link"] {
+            let dom0 = Dom0::new();
+            let path = dom0.dir.join("etc").join(file);
+            let elsewhere = dom0.dir.join("etc/elsewhere");
+            fs::write(&path, "").unwrap();
+            fs::rename(&path, &elsewhere).unwrap();
+            match kind {
+                "fifo" => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap(),
+                _ => symlink(&elsewhere, &path).unwrap(),
+            }
+            let answer = dom0.call(Function::IptablesSave, &[("args", "")]);
+            assert_eq!(answer.code(), "DRAWBRIDGE_UNSAFE_FILE", "{file} {kind}");
+        }
+    }
+}
+
+/// What a program says may hold anything; XML may not.
+#[test]
+fn answers_are_well_formed_whatever_a_program_says() {
+    let dom0 = Dom0::new();
+    // Control characters, U+FFFE and U+FFFF, and what is no UTF-8.
+    let odd = r"a\000\001\010\033[2J\177\302\205<&>]]>\357\277\276\357\277\277\r\n";
+    let expected = "a\0\u{1}\u{8}\u{1b}[2J\u{7f}\u{85}<&>]]>\u{fffe}\u{ffff}\r\n";
+    dom0.fake("ovs-vsctl", &format!("printf '{odd}'; printf '{odd}\\377\\355\\240\\200' >&2; exit 1"));
+    let reply = dom0.call(Function::OvsVsctl, &[("args", "list-br")]).reply();
+    assert_eq!(reply.stdout, expected);
+    assert!(reply.stderr.starts_with(expected), "{:?}", reply.stderr);
+    // In the details of a refusal.
+    dom0.fake("ovs-vsctl", &format!("printf '{odd}' >&2; exit 1"));
+    let members = [("args", "dump-flows xenbr0")];
+    assert_eq!(dom0.call(Function::OvsOfctl, &members).code(), "DRAWBRIDGE_PROGRAM_FAILED");
 }
 
 #[test]
@@ -505,4 +492,34 @@ fn a_program_that_reads_nothing_is_no_error() {
     call.insert("stdin_encoding".to_owned(), "zlib+base64".to_owned());
     dom0.signer.sign(HOST_UUID, Function::OvsOfctl, &mut call, now(), nonce());
     assert_eq!(dom0.serve(&document("ovs-ofctl", &call)).reply().exit_code, 3);
+}
+
+/// The driver would take an exit code for a refusal of the rules, and close ports until it is gone.
+#[test]
+fn a_lock_time_out_of_iptables_is_busy_and_no_exit_code() {
+    let rules = format!("{RULES}\n");
+    let held = "Another app is currently holding the xtables lock";
+    // 1.4.21 as first shipped, Red Hat's, 1.8; at the trial, at the run, and when what stands is read back.
+    for said in [
+        &format!("{held}. Perhaps you want to use the -w option?"),
+        &format!("{held}. Stopped waiting after 10s."),
+    ] {
+        let locked = format!("cat >/dev/null; echo '{said}' >&2; exit 4");
+        for (program, script) in [
+            ("iptables-restore", locked.clone()),
+            ("iptables-restore", format!("case $* in *--test) cat >/dev/null ;; *) {locked} ;; esac")),
+            ("iptables-save", locked.clone()),
+        ] {
+            let dom0 = Dom0::new();
+            dom0.fake(program, &script);
+            let Answer::Failure(texts) = dom0.restore(1, &rules) else {
+                panic!("taken for an outcome: {script}")
+            };
+            assert_eq!(texts, ["DRAWBRIDGE_BUSY", program, said.as_str()]);
+        }
+    }
+    // iptables-nft uses the same exit code for what the kernel refuses.
+    let dom0 = Dom0::new();
+    dom0.fake("iptables-restore", "cat >/dev/null; echo 'line 3: RULE_APPEND failed (Invalid argument): rule in chain dwb-x' >&2; exit 4");
+    assert_eq!(dom0.restore(1, &rules).reply().exit_code, 4);
 }

@@ -9,6 +9,7 @@ pub(crate) use generation::{doubts, take_turn};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use drawbridge_wire::call::{self, Function};
+use drawbridge_wire::contention::is_contention;
 use drawbridge_wire::{Code, EncodeError, Invocation, Reply, ReplyError, Signer, signed_calls};
 use ruleset::iptables::{Observed, ParseError, parse_save};
 use ruleset::model::Family;
@@ -62,7 +63,9 @@ impl Dom0Error {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Exit { program: Function::IptablesRestore | Function::OvsOfctl, .. } => true,
+            Self::Exit { program: Function::IptablesRestore | Function::OvsOfctl, .. } => {
+                !self.is_contention()
+            }
             Self::Call(CallError::Api(error)) => {
                 [Code::InputRefused, Code::TooCostly].iter().any(|code| error.code == code.as_str())
             }
@@ -73,9 +76,18 @@ impl Dom0Error {
     /// Whether another writer came in between: nothing is wrong, but it has to be done again, from reading on.
     #[must_use]
     pub fn is_overtaken(&self) -> bool {
+        if self.is_contention() {
+            return true;
+        }
         let Self::Call(CallError::Api(error)) = self else { return false };
         // A bridge can go with its last VIF, between two questions.
         [Code::StaleGeneration, Code::Busy, Code::NoSuchBridge].iter().any(|code| error.code == code.as_str())
+    }
+
+    /// Whether the program never came to look at the rules. The plugin answers that with [`Code::Busy`]; should it come as an
+    /// exit code all the same, a search for the rule at fault would close ports that have nothing to do with it.
+    fn is_contention(&self) -> bool {
+        matches!(self, Self::Exit { program: Function::IptablesRestore, code, stderr } if is_contention(*code, stderr))
     }
 }
 
@@ -202,4 +214,26 @@ fn compatible(found: &str) -> bool {
 /// The time that goes into a signature.
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It began a search for the rule at fault, which closed innocent ports.
+    #[test]
+    fn a_lock_that_another_program_holds_is_no_refusal() {
+        let ended = |code, stderr: &str| Dom0Error::Exit {
+            program: Function::IptablesRestore,
+            code,
+            stderr: stderr.to_owned(),
+        };
+        let held = "Another app is currently holding the xtables lock. Stopped waiting after 10s.\n";
+        let refused = "iptables-nft-restore v1.8.9 (nf_tables): \nline 3: RULE_APPEND failed (Invalid argument): rule in chain dwb-a\n";
+        let error = ended(4, held);
+        assert!(!error.is_refusal() && error.is_overtaken());
+        for error in [ended(4, refused), ended(1, "iptables-restore: line 3 failed\n"), ended(2, "")] {
+            assert!(error.is_refusal() && !error.is_overtaken(), "{error}");
+        }
+    }
 }

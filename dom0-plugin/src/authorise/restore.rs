@@ -47,10 +47,10 @@ fn is_notrack(line: &str, chain: &str, family: Family) -> bool {
 /// [`Code::InputRefused`] with the first line that is not allowed.
 pub fn check(input: &[u8], family: Family) -> Result<()> {
     let mut guard = Guard { family, open: None, finished: Vec::new() };
-    let lines = lines(input, LINE_BYTES)?;
-    let end = lines.len();
-    for (at, line) in lines.into_iter().enumerate() {
-        guard.line(line).map_err(|problem| refuse_line(at, problem))?;
+    let mut end = 0;
+    for line in lines(input, LINE_BYTES)? {
+        guard.line(line?).map_err(|problem| refuse_line(end, problem))?;
+        end += 1;
     }
     match guard.open {
         None if guard.finished.is_empty() => {

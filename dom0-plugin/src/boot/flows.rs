@@ -180,7 +180,8 @@ impl<'a> Bridge<'a> {
     /// Whether anything was to be closed. If the driver has been here since the switch started, nothing is.
     fn close(&self, run: &Performer<'_>) -> Result<bool> {
         // Not while the driver writes; and let go of whenever there is something to wait for.
-        let _lock = lock::acquire(&run.paths.in_state("lock"), run.config.lock)?;
+        let lock = lock::acquire(&run.paths.in_state("lock"), run.config.lock)?;
+        let run = &Performer { lock: Some(&lock), ..*run };
         let any = format!("cookie={COOKIE:#x}/{:#x},table={GUARDED_TABLE}", flow::COOKIE_MASK);
         let ours = format!("cookie={COOKIE:#x},");
         if markers(&self.dump(&any, run)?).any(|line| !line.starts_with(&ours)) {

@@ -151,17 +151,20 @@ impl Dom0 {
             inventory: dir.join("etc/xensource-inventory"),
             state: dir.join("state"),
             lasting: dir.join("lib/drawbridge"),
+            boot_id: dir.join("boot_id"),
             syslog: dir.join("log"),
             bridge_nf: dir.join("bridge"),
             net: dir.join("net"),
             interfaces: dir.join("interfaces"),
             xtables_lock: dir.join("xtables.lock"),
+            writable: vec![dir.clone()],
             iptables: vec![dir.join("bin")],
             openvswitch: vec![dir.join("bin")],
         };
         let syslog = UnixDatagram::bind(&paths.syslog).unwrap();
         syslog.set_nonblocking(true).unwrap();
         let dom0 = Self { dir, paths, signer, syslog, audit: RefCell::default() };
+        dom0.write("boot_id", "1de6f8b2-0f0b-4c51-a4d3-0d4d5f0f5b11\n");
         dom0.write("etc/authorized_keys", &format!("# who may call\n\n{line}\n"));
         dom0.write(
             "etc/xensource-inventory",
@@ -190,6 +193,13 @@ impl Dom0 {
         fs::read_to_string(self.dir.join(name)).unwrap()
     }
 
+    /// A second key that may call.
+    pub(crate) fn second_signer(&self) -> Signer {
+        let (other, line) = signer();
+        self.write("etc/authorized_keys", &format!("{}{line}\n", self.read("etc/authorized_keys")));
+        other
+    }
+
     /// Puts a shell script in a program's place. It writes down that it was started.
     #[expect(clippy::disallowed_methods, reason = "a test may start programs")]
     pub(crate) fn fake(&self, program: &str, script: &str) {
@@ -216,8 +226,12 @@ impl Dom0 {
 
     /// A document to the plugin, its answer back.
     pub(crate) fn serve(&self, document: &str) -> Answer {
+        self.serve_with(&self.paths, document)
+    }
+
+    fn serve_with(&self, paths: &Paths, document: &str) -> Answer {
         let argv = [OsString::from("drawbridge"), OsString::from(document)];
-        let printed = dom0_plugin::serve(argv.into_iter(), &self.paths);
+        let printed = dom0_plugin::serve(argv.into_iter(), paths);
         assert!(!printed.contains(SESSION), "the session came back: {printed}");
         let mut line = [0; 8192];
         let length = self.syslog.recv(&mut line).expect("one audit line per call");
@@ -235,9 +249,14 @@ impl Dom0 {
 
     /// A signed call.
     pub(crate) fn call(&self, function: Function, members: &[(&str, &str)]) -> Answer {
+        self.call_with(&self.paths, function, members)
+    }
+
+    /// A signed call where some paths are others.
+    pub(crate) fn call_with(&self, paths: &Paths, function: Function, members: &[(&str, &str)]) -> Answer {
         let mut arguments = arguments(members);
         self.signer.sign(HOST_UUID, function, &mut arguments, now(), nonce());
-        self.serve(&document(function.as_str(), &arguments))
+        self.serve_with(paths, &document(function.as_str(), &arguments))
     }
 
     /// What a stand-in of `iptables-restore` that [`keeps`] got for the table `filter`.

@@ -7,7 +7,7 @@ use crate::auth::Auth;
 use crate::code::{Code, Refusal};
 use crate::payload::Encoding;
 use crate::stage::{Part, UploadId};
-use crate::{hex, limits};
+use crate::{generation, hex, limits};
 
 /// Argument key: the program's arguments as one string, quoted as `shell-words` reads it.
 pub const ARGS: &str = "args";
@@ -176,8 +176,11 @@ impl Arguments {
             Some("zlib+base64") => true,
             Some(_) => return Err(bad_value(ACCEPT, "expected zlib+base64")),
         };
-        let generation = get(GENERATION)
-            .map(|text| decimal(text).ok_or_else(|| bad_value(GENERATION, "expected a number below 2^64")))
+        let number = get(GENERATION)
+            .map(|text| {
+                let number = decimal(text).filter(|number| *number <= generation::HIGHEST);
+                number.ok_or_else(|| bad_value(GENERATION, "expected a number up to 2^63"))
+            })
             .transpose()?;
         let input = match get(STDIN) {
             Some(text) => {
@@ -199,7 +202,7 @@ impl Arguments {
                 None
             }
         };
-        Ok(Self { args: need(ARGS)?.to_owned(), family, input, accepts_compressed, generation, auth })
+        Ok(Self { args: need(ARGS)?.to_owned(), family, input, accepts_compressed, generation: number, auth })
     }
 }
 

@@ -100,12 +100,15 @@ codes! {
     /// A write, or a read in order to write, with an older generation than one already seen. Detail: the call's, the one seen.
     StaleGeneration = "DRAWBRIDGE_STALE_GENERATION",
 
-    /// Another write holds the lock for too long. Detail: seconds waited.
+    /// Another write, or another program with the xtables lock, took too long. Detail: seconds waited; or
+    /// the program, what it said.
     Busy = "DRAWBRIDGE_BUSY",
     /// The program is not installed. Detail: its name.
     ProgramMissing = "DRAWBRIDGE_PROGRAM_MISSING",
     /// The program could not be started or fed. Detail: its name, error.
     ProgramFailed = "DRAWBRIDGE_PROGRAM_FAILED",
+    /// The program could not be kept from what it does not need, and was not started. Detail: its name, the step, error.
+    NotConfined = "DRAWBRIDGE_NOT_CONFINED",
     /// The program ran longer than the limit and was killed. Detail: its name, seconds.
     ProgramTimeout = "DRAWBRIDGE_PROGRAM_TIMEOUT",
     /// The program was ended by a signal. Detail: its name, the signal's number.

@@ -9,7 +9,9 @@ pub mod call;
 #[cfg(feature = "client")]
 mod client;
 pub mod code;
+pub mod contention;
 pub mod flow;
+pub mod generation;
 pub mod key;
 pub mod limits;
 pub mod payload;

@@ -14,6 +14,15 @@ pub const SESSION_BYTES: usize = 64;
 /// Largest input for a program, decoded. 500 VIFs with 100 rules of their own each are about 6 MB.
 pub const INPUT_BYTES: usize = 16 * 1024 * 1024;
 
+/// Most lines of an input. Honest ones have 60 bytes and more, so that an input of the largest size has no more than this.
+pub const INPUT_LINES: usize = 262_144;
+
+/// Most calls with input that are decoded, checked or carried out at a time. The next waits.
+pub const WRITERS_AT_ONCE: usize = 4;
+
+/// Most calls without input that are carried out at a time, for their output is in memory. The next waits.
+pub const READERS_AT_ONCE: usize = 8;
+
 /// Most parts of one upload.
 pub const UPLOAD_PARTS: u32 = 64;
 
@@ -23,11 +32,14 @@ pub const UPLOAD_BYTES: usize = UPLOAD_PARTS as usize * ARGV_BYTES;
 /// Seconds from an upload's first part to its last.
 pub const UPLOAD_SECONDS: u64 = 120;
 
-/// Most uploads staged at a time on one host, finished ones that are still remembered included. The next takes the place of one.
+/// Most keys that may call one host: what is kept for each is bounded, and so all of it is.
+pub const KEYS: usize = 16;
+
+/// Most uploads of one key staged at a time on one host, finished ones that are still remembered included. The next takes the place of one.
 pub const UPLOADS: usize = 32;
 
-/// Most bytes staged at a time on one host, all uploads together.
-pub const STAGED_BYTES: u64 = 32 * 1024 * 1024;
+/// Most bytes of one key staged at a time on one host, all its uploads together: the largest, and one more.
+pub const STAGED_BYTES: u64 = 2 * UPLOAD_BYTES as u64;
 
 /// Seconds a finished or expired upload's id is remembered, so that its reuse can be named.
 pub const UPLOAD_MEMORY_SECONDS: u64 = 600;
@@ -45,5 +57,5 @@ pub const COMPRESS_FROM_BYTES: usize = 1024;
 /// Seconds a call's time may differ from dom0's clock, unless `dom0.toml` says otherwise.
 pub const TIME_WINDOW_SECONDS: u64 = 120;
 
-/// Most nonces remembered at a time: a bound on the state directory, far above any real rate of calls.
+/// Most nonces of one key remembered at a time: a bound on the state directory, far above any real rate of calls.
 pub const NONCES: usize = 20_000;

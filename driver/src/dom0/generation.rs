@@ -1,12 +1,9 @@
 //! The numbers of writers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How much further ahead a driver's numbers are than those of the one that had the pool before: more than clocks differ.
-const LEAP: u64 = 3_600_000_000_000;
-/// Clocks have this long, nanoseconds, until numbers end; that is two hundred years.
-const FURTHEST: u64 = u64::MAX / 3;
+use drawbridge_wire::generation::{self as wire, TURN, TURNS};
 
 /// The highest number given or heard of: a clock may go back, the numbers may not.
 static HIGHEST: AtomicU64 = AtomicU64::new(0);
@@ -19,22 +16,34 @@ static DOUBTS: AtomicU64 = AtomicU64::new(0);
 /// than any before. dom0 refuses a writer with a lower one than the last it has seen.
 #[must_use]
 pub fn generation() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
-    let now = now.saturating_add(AHEAD.load(Ordering::SeqCst));
+    let now = u64::try_from(since_1970().as_nanos()).unwrap_or(wire::HIGHEST);
+    let now = now.saturating_add(AHEAD.load(Ordering::SeqCst)).min(wire::HIGHEST);
     let before = HIGHEST.fetch_max(now, Ordering::SeqCst);
-    if now > before { now } else { HIGHEST.fetch_add(1, Ordering::SeqCst).saturating_add(1) }
+    if now > before { now } else { next() }
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The next after the highest. There is none after the last that dom0 takes: that one is given again.
+fn next() -> u64 {
+    let next = |highest: u64| highest.saturating_add(1).min(wire::HIGHEST);
+    match HIGHEST.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |highest| Some(next(highest))) {
+        Ok(before) | Err(before) => next(before),
+    }
 }
 
 /// From now on numbers are those of this turn: who has had the pool before and does not know that it is over is refused.
 pub(crate) fn take_turn(turn: u64) {
-    AHEAD.store(turn.saturating_mul(LEAP).min(FURTHEST), Ordering::SeqCst);
+    AHEAD.store(turn.min(TURNS) * TURN, Ordering::SeqCst);
 }
 
 /// dom0 has seen this number: what is given from now on is higher. Why it has is another question: see [`doubts`].
 pub(super) fn heard_of(seen: u64) {
     DOUBTS.fetch_add(1, Ordering::SeqCst);
-    HIGHEST.fetch_max(seen, Ordering::SeqCst);
+    // No dom0 takes a higher one: who says it has seen one is not to be believed, and our numbers are one for all hosts.
+    HIGHEST.fetch_max(seen.min(wire::latest(since_1970())), Ordering::SeqCst);
 }
 
 /// Rises whenever somebody turns out to have written with a higher number than ours: another driver may have the pool. Asked
@@ -60,10 +69,18 @@ mod tests {
         take_turn(7);
         let fourth = generation();
         take_turn(8);
-        assert!(generation() - fourth > LEAP / 2);
+        assert!(generation() - fourth > TURN / 2);
         take_turn(u64::MAX);
         assert!(generation() > fourth);
         take_turn(0);
         assert_eq!(super::doubts(), doubts);
+        // A host that lies about what it has seen shuts no driver out of the others.
+        heard_of(u64::MAX);
+        let far = generation();
+        assert!(far <= wire::latest(since_1970()) && far < wire::HIGHEST);
+        assert_eq!(generation(), far + 1);
+        // Nor does the end of all numbers.
+        HIGHEST.store(u64::MAX, Ordering::SeqCst);
+        assert_eq!((generation(), generation()), (wire::HIGHEST, wire::HIGHEST));
     }
 }

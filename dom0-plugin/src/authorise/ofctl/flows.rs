@@ -105,7 +105,8 @@ pub(super) fn dump_filter(filter: &str) -> Result<String> {
 /// # Errors
 /// The first line that is not allowed.
 pub(super) fn check(input: &[u8], deletes: bool) -> Result<()> {
-    for (at, line) in lines(input, LINE_BYTES)?.into_iter().enumerate() {
+    for (at, line) in lines(input, LINE_BYTES)?.enumerate() {
+        let line = line?;
         if line.is_empty() || line.starts_with('#') {
             continue;
         }

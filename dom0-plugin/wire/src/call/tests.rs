@@ -37,11 +37,11 @@ fn accepted() {
             (PART, "2"),
             (PARTS, "64"),
             (SHA256, &sha256),
-            (GENERATION, "18446744073709551615"),
+            (GENERATION, "9223372036854775808"),
         ],
     )
     .unwrap();
-    assert_eq!(part.generation, Some(u64::MAX));
+    assert_eq!(part.generation, Some(1 << 63));
     assert_eq!(part.input.unwrap().part.map(|p| (p.part, p.parts)), Some((2, 64)));
 }
 
@@ -75,7 +75,7 @@ fn refused() {
         (Code::BadValue, vec![(ARGS, ""), (GENERATION, "-1")]),
         (Code::BadValue, vec![(ARGS, ""), (GENERATION, "+1")]),
         (Code::BadValue, vec![(ARGS, ""), (GENERATION, "01")]),
-        (Code::BadValue, vec![(ARGS, ""), (GENERATION, "18446744073709551616")]),
+        (Code::BadValue, vec![(ARGS, ""), (GENERATION, "9223372036854775809")]),
         (Code::BadValue, staged("0", "2")),
         (Code::BadValue, staged("3", "2")),
         (Code::BadValue, staged("1", "1")),

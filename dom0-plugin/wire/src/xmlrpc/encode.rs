@@ -99,7 +99,7 @@ fn tagged(tag: &str, content: impl std::fmt::Display, out: &mut String) {
 }
 
 /// XAPI's `Xml.esc_pcdata`: escapes `> < & "` and drops what XML 1.0 cannot carry (bytes below 0x20 other than
-/// TAB, LF, CR).
+/// TAB, LF, CR; and, which XAPI forgets, U+FFFE and U+FFFF).
 fn escape(text: &str, out: &mut String) {
     for c in text.chars() {
         match c {
@@ -108,7 +108,7 @@ fn escape(text: &str, out: &mut String) {
             '&' => out.push_str("&amp;"),
             '"' => out.push_str("&quot;"),
             '\t' | '\n' | '\r' => out.push(c),
-            c if c < ' ' => {}
+            c if c < ' ' || matches!(c, '\u{FFFE}' | '\u{FFFF}') => {}
             c => out.push(c),
         }
     }
