@@ -195,6 +195,6 @@ pub(super) fn on_trunks(layout: &Layout<'_>, net: &Net) -> Vec<(OfPort, Vlan)> {
 
 pub(super) fn arrive(net: &Net, tagged: bool, next: u8) -> Vec<Action> {
     let mut actions = if tagged { vec![Action::PopVlan] } else { Vec::new() };
-    actions.extend([Action::Load(table::NETWORK, net.number), Action::Resubmit(next)]);
+    actions.extend([Action::Load(table::NETWORK, net.number()), Action::Resubmit(next)]);
     actions
 }

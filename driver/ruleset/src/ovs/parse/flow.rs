@@ -9,9 +9,8 @@ use super::ObservedFlow;
 use crate::ids::Mac;
 use crate::iptables::MARK_MASK;
 use crate::ovs::flow::{
-    Action, CtMatch, CtState, Destination, Ether, Flow, Key, Masked, Match, OfPort, Register, Vlan,
+    Action, CtMatch, CtState, Destination, Ether, Flow, Key, Masked, Match, OfPort, Register, Vlan, Zone,
 };
-use crate::ovs::table;
 
 type Problem = String;
 
@@ -275,20 +274,26 @@ fn action(text: &str) -> Result<Action, Problem> {
 }
 
 fn track(inner: &str) -> Option<Action> {
-    let (mut commit, mut next, mut zone, mut mark) = (false, None, false, None);
-    let our_zone = format!("NXM_NX_REG{}[0..15]", table::NETWORK);
+    let (mut commit, mut next, mut zone, mut mark) = (false, None, None, None);
     for item in split(inner).ok()? {
         match item.split_once('=') {
             None if item == "commit" => commit = true,
             Some(("table", table)) => next = Some(table.parse().ok()?),
-            Some(("zone", text)) => zone = text == our_zone,
+            Some(("zone", text)) => zone = Some(parse_zone(text)?),
             _ => mark = Some(exec_mark(item.strip_prefix("exec(")?.strip_suffix(')')?)?),
         }
     }
     match (commit, next, mark) {
-        (false, Some(table), None) if zone => Some(Action::Track(table)),
-        (true, None, Some(mark)) if zone => Some(Action::Commit(mark)),
+        (false, Some(next), None) => Some(Action::Track { zone: zone?, next }),
+        (true, None, Some(mark)) => Some(Action::Commit { zone: zone?, mark }),
         _ => None,
+    }
+}
+
+fn parse_zone(text: &str) -> Option<Zone> {
+    match text.parse() {
+        Ok(number) => Some(Zone::Is(number)),
+        Err(_) => (text == Zone::InRegister.to_string()).then_some(Zone::InRegister),
     }
 }
 
