@@ -443,6 +443,7 @@ fn a_daemon_that_keeps_the_output_open_is_not_waited_for() {
 fn input_and_output_larger_than_any_pipe() {
     let dom0 = Dom0::new();
     // A write is answered with what is read after it.
+    dom0.write("flows", "");
     let flows_there = dom0.dir.join("flows");
     let flows_there = flows_there.display();
     dom0.fake(

@@ -72,8 +72,9 @@ impl Dom0Error {
     #[must_use]
     pub fn is_overtaken(&self) -> bool {
         let Self::Call(CallError::Api(error)) = self else { return false };
-        // A bridge can go with its last VIF, between two questions.
-        [Code::StaleGeneration, Code::Busy, Code::NoSuchBridge].iter().any(|code| error.code == code.as_str())
+        // A bridge can go with its last VIF, between two questions; and a port, or a VLAN.
+        let codes = [Code::StaleGeneration, Code::Busy, Code::NoSuchBridge, Code::SwitchMismatch];
+        codes.iter().any(|code| error.code == code.as_str())
     }
 }
 

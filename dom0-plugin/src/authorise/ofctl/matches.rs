@@ -159,13 +159,18 @@ impl Match {
         Some(if value == 0 { Header::None } else { Header::Id(value & 0x0fff) })
     }
 
+    /// Whether it matches IPv4, or IPv6.
+    pub(crate) fn is_ip(&self) -> bool {
+        matches!(self.number::<u16>(Name::Ether), Some(0x0800 | 0x86dd))
+    }
+
     /// Fields that the switch would leave out without a word, since they belong to a protocol that the flow does not name:
     /// such a flow matches more than it says, and stands in another place.
     pub(crate) fn lacks(&self) -> Option<Name> {
         let ether = self.number::<u16>(Name::Ether);
         let protocol = self.number::<u8>(Name::Protocol);
         let kind = self.number::<u8>(Name::IcmpType);
-        let is_ip = matches!(ether, Some(0x0800 | 0x86dd));
+        let is_ip = self.is_ip();
         let stands = |name| match name {
             Name::Protocol | Name::Fragment => is_ip,
             Name::Source4 | Name::Destination4 => ether == Some(0x0800),

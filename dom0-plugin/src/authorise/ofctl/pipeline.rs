@@ -135,6 +135,10 @@ const PIPELINE: [Shape; 30] = {
 /// What is amiss.
 pub(crate) fn check(flow: &Flow) -> Result<(), String> {
     headers(flow)?;
+    let connections = |action: &Action| matches!(action, Action::Track { .. } | Action::Commit { .. });
+    if flow.actions.iter().any(connections) && !flow.matches.is_ip() {
+        return Err("connection tracking of what the flow does not match as IP".to_owned());
+    }
     outputs_are_distinct(&flow.actions)?;
     if flow.actions.iter().filter(|action| matches!(action, Action::Resubmit(_))).count() > FLOW_RESUBMITS {
         return Err(format!("leads to tables more than {FLOW_RESUBMITS} times"));
@@ -155,7 +159,8 @@ pub(crate) fn check(flow: &Flow) -> Result<(), String> {
 }
 
 /// A header is taken off only where the flow sees that there is one: a switch takes other flows in OpenFlow 1.0, and its start
-/// script, which saves and loads flows in a newer one, could not load a single one of the bridge any more.
+/// script, which saves and loads flows in a newer one, could not load a single one of the bridge any more. (Connection tracking
+/// without IP, above, is the same.)
 fn headers(flow: &Flow) -> Result<(), String> {
     let is_tagged = matches!(flow.matches.header(), Some(Header::Id(_)));
     let mut rest = flow.actions.as_slice();
