@@ -12,7 +12,9 @@ use dom0_plugin::authorise::{Bridge, Input, Role, check_against};
 use generate::{Random, World};
 use proptest::prelude::*;
 use ruleset::ids::Mac;
-use ruleset::ovs::{FLOW_COOKIE, FlowPlan, HOOK_PRIORITIES, OfPort, OvsHost, PortKind, plan, table};
+use ruleset::ovs::{
+    FLOW_COOKIE, FlowPlan, HOOK_PRIORITIES, OfPort, OvsHost, PortKind, SwitchPort, plan, table,
+};
 use switch::{Model, parent};
 
 /// The switch as the plugin sees it.
@@ -59,6 +61,12 @@ fn one(seed: u64) -> Result<(), String> {
     if r.percent(20) {
         let wires = ports.ports.values_mut().flatten();
         wires.filter(|port| port.name == "eth0").for_each(|port| port.kind = PortKind::Wire { bonded: true });
+    }
+    if r.percent(20) {
+        // On a VLAN that is no network of XAPI's.
+        let (name, kind) = ("vlan7".to_owned(), PortKind::Internal { mac: None });
+        let port = SwitchPort { name, ofport: OfPort::Number(900), tag: Some(7), kind };
+        ports.ports.values_mut().for_each(|ports| ports.push(port.clone()));
     }
     let bridge = bridge(&ports);
     let mut standing = Model::default();

@@ -139,7 +139,9 @@ fn harmless(run: &Approved) {
     match run.program() {
         Program::Restore(_) => assert_eq!(positional(0).count(), 0, "a file: {run:?}"),
         Program::Save(_) => assert!(positional(0).all(|arg| arg == "filter" || arg == "raw"), "{run:?}"),
-        Program::Ofctl if args.iter().any(|arg| arg == "add-flows" || arg == "del-flows") => {
+        Program::Ofctl
+            if args.iter().find(command).is_some_and(|it| it == "add-flows" || it == "del-flows") =>
+        {
             assert_eq!(args.last().map(String::as_str), Some("-"), "flows from a file: {run:?}");
         }
         Program::Ofctl | Program::Vsctl => {}

@@ -76,6 +76,8 @@ pub(super) struct Layout<'a> {
     pub(super) unseen: BTreeSet<Mac>,
     /// Ports on which such a MAC may be seen all the same: they are known, and not filtered.
     pub(super) bystanders: Vec<OfPort>,
+    /// Ports that are no guest's, on whatever network, or none.
+    pub(super) no_guests: Vec<OfPort>,
     /// Dom0's own MACs: what is sent there is dom0's, whichever guest claims them.
     own: BTreeSet<Mac>,
     /// Every network of the bridge is guarded: a port that nobody knows can only be a VIF without rules.
@@ -112,6 +114,11 @@ impl<'a> Layout<'a> {
             foreign: Vec::new(),
             unseen: BTreeSet::new(),
             bystanders: Vec::new(),
+            no_guests: switch_ports
+                .iter()
+                .filter(|port| !matches!(port.kind, PortKind::Guest { .. }))
+                .map(|port| port.ofport)
+                .collect(),
             own: switch_ports.iter().filter_map(own_mac).collect(),
             all_guarded: switch.networks_of(bridge).all(|(name, _)| host.guarded.contains(name)),
             missing: Vec::new(),

@@ -221,16 +221,26 @@ fn who_makes_a_flow_too_long_is_named() {
 /// The VIF that was plugged a moment ago: no flow knows its number.
 #[test]
 fn where_all_networks_are_guarded_a_stranger_says_nothing() {
+    // A port of dom0's on a VLAN that is no network of XAPI's.
+    let mut switch = switch();
+    let own = PortKind::Internal { mac: None };
+    let elsewhere =
+        SwitchPort { name: "vlan7".to_owned(), ofport: OfPort::Number(6), tag: Some(7), kind: own };
+    switch.ports.values_mut().for_each(|ports| ports.push(elsewhere.clone()));
     let from_strangers = |guarded: &[&str]| {
         let mut host = host();
         host.guarded.extend(guarded.iter().map(|name| name.parse::<Interface>().unwrap()));
-        let text = text(&compiled(&host, &switch()));
+        let text = text(&compiled(&host, &switch));
         let speaks =
             |port: &str| text.contains(&format!("table=0,priority=45100,in_port={port},actions=NORMAL"));
-        (text.contains("table=0,priority=45000,actions=drop"), ["1", "2", "LOCAL"].map(speaks), speaks("5"))
+        (
+            text.contains("table=0,priority=45000,actions=drop"),
+            ["1", "2", "LOCAL", "6"].map(speaks),
+            speaks("5"),
+        )
     };
-    assert_eq!(from_strangers(&["xapi5", "xenbr0"]), (true, [true; 3], false));
-    assert_eq!(from_strangers(&["xapi5"]), (false, [false; 3], false));
+    assert_eq!(from_strangers(&["xapi5", "xenbr0"]), (true, [true; 4], false));
+    assert_eq!(from_strangers(&["xapi5"]), (false, [false; 4], false));
 }
 
 /// A VM that restarts has a port that no flow knows, and its driver cannot tell: the switch delivers its calls.
