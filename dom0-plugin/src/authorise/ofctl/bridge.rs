@@ -152,9 +152,9 @@ impl Bridge {
             }
             Some(_) => false,
             None => match names(matches).as_slice() {
-                [] => is_empty(actions) && u64::from(*priority) == STRANGER,
+                [] => actions.is_empty() && u64::from(*priority) == STRANGER,
                 [Name::From] => {
-                    is_empty(actions)
+                    actions.is_empty()
                         && u64::from(*priority) == UNSEEN
                         && !matches.from().is_some_and(|mac| self.is_own(mac))
                 }
@@ -172,10 +172,6 @@ impl Bridge {
             false => Err("decides about what comes from a port that is no guest's".to_owned()),
         }
     }
-}
-
-fn is_empty(actions: &[Action]) -> bool {
-    actions.is_empty()
 }
 
 fn names(matches: &Match) -> Vec<Name> {
