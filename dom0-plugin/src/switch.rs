@@ -67,8 +67,14 @@ impl Switch {
             };
             (port.ofport.parse().unwrap_or(LOCAL), role)
         });
+        let ports: BTreeMap<u16, Role> = ports.collect();
         let vlans = self.networks_of(name).filter_map(|(_, tag)| tag).collect();
-        Some(Bridge { ports: ports.collect(), vlans })
+        let access = self
+            .bridges
+            .get(name)?
+            .iter()
+            .filter_map(|port| Some((port.ofport.parse().unwrap_or(LOCAL), port.tag?)));
+        Some(Bridge { ports, vlans, access: access.collect() })
     }
 
     /// Reads what [`crate::authorise::look_at_switch`] prints: names of bridges, then three tables with their headings.

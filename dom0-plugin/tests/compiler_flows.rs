@@ -32,7 +32,14 @@ fn bridge(switch: &OvsHost) -> Bridge {
         (number, role)
     });
     let vlans = switch.networks_of(&parent()).filter_map(|(_, tag)| tag).collect();
-    Bridge { ports: ports.collect(), vlans }
+    let access = switch.ports[&parent()].iter().filter_map(|port| {
+        let number = match port.ofport {
+            OfPort::Number(number) => number,
+            OfPort::Local => 0xfffe,
+        };
+        Some((number, port.tag?))
+    });
+    Bridge { ports: ports.collect(), vlans, access: access.collect() }
 }
 
 fn number_of(mac: Mac) -> u64 {

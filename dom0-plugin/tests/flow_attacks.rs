@@ -24,7 +24,7 @@ fn bridge() -> Bridge {
         (4, Role::Guest),
         (LOCAL, dom0),
     ];
-    Bridge { ports: ports.into(), vlans: [100].into() }
+    Bridge { ports: ports.into(), vlans: [100].into(), access: [(2, 100), (4, 100)].into() }
 }
 
 /// Lines without their cookie, all at once; the code of the refusal.
@@ -91,12 +91,87 @@ fn what_dom0_and_the_wire_say_is_not_led_away() {
             refused(&[&format!("table=0,priority=45700,in_port={port}{rest},actions=resubmit(,69)")]);
         }
     }
-    // What is for many is, and what the wire brings for a MAC that nobody knows: as the compiler has it.
+    // In the compiler's forms only.
     let to_many = "actions=load:0x7->NXM_NX_REG5[],resubmit(,71)";
-    passes(&[&format!("table=0,priority=45600,in_port=LOCAL,{UNTAGGED},dl_dst={MANY},{to_many}")]);
     refused(&[&format!("table=0,priority=45600,in_port=LOCAL,arp,{UNTAGGED},dl_dst={MANY},{to_many}")]);
-    passes(&["table=0,priority=45500,in_port=1,dl_vlan=100,actions=resubmit(,86)"]);
     refused(&["table=0,priority=45500,in_port=2,vlan_tci=0x0000/0x1fff,actions=resubmit(,86)"]);
+}
+
+/// All of these, in both ways; none, where one is missing.
+#[track_caller]
+fn stand_together(lines: &[&str]) {
+    passes(lines);
+    for at in 1..lines.len() {
+        let mut part = lines.to_vec();
+        let missing = part.remove(at);
+        for bundle in [true, false] {
+            assert!(refused_on(&bridge(), "", &part, bundle).is_some(), "without {missing}");
+        }
+    }
+}
+
+#[test]
+fn what_dom0_says_to_many_is_heard() {
+    let hook = format!(
+        "table=0,priority=45600,in_port=LOCAL,{UNTAGGED},dl_dst={MANY},actions=load:0x7->NXM_NX_REG5[],resubmit(,71)"
+    );
+    let deliver = format!("table=72,priority=90,reg5=0x7,dl_dst={MANY},actions=resubmit(,73)");
+    let copies = format!("table=83,priority=90,reg5=0x7,dl_dst={MANY},actions=LOCAL,output:1");
+    let way = [
+        hook.as_str(),
+        "table=71,priority=0,actions=resubmit(,72)",
+        "table=71,priority=5,ip,reg5=0x7,actions=ct(table=72,zone=7)",
+        "table=71,priority=5,ipv6,reg5=0x7,actions=ct(table=72,zone=7)",
+        &deliver,
+        "table=73,priority=50,reg5=0x7,actions=resubmit(,82)",
+        "table=82,priority=0,actions=resubmit(,83)",
+        &copies,
+    ];
+    stand_together(&way);
+    // Not by all, or on another network.
+    let vlan = "push_vlan:0x8100,set_field:4196->vlan_vid,output:1";
+    for heard in ["LOCAL", "output:1", "drop", &format!("output:2,{vlan}")] {
+        let copies = copies.replace("LOCAL,output:1", heard);
+        let other: Vec<&str> = way.iter().take(7).copied().chain([copies.as_str()]).collect();
+        refused(&other);
+    }
+    // Nothing stands in the way.
+    for line in [
+        "table=71,priority=100,arp,actions=drop",
+        "table=71,priority=4,ip,actions=drop",
+        "table=72,priority=101,reg5=0x7,actions=drop",
+        "table=72,priority=101,actions=drop",
+        "table=83,priority=91,reg5=0x7,actions=drop",
+        "table=83,priority=101,actions=drop",
+    ] {
+        let more: Vec<&str> = way.iter().copied().chain([line]).collect();
+        refused(&more);
+    }
+    let all = "table=82,priority=50,ip,reg5=0x7,actions=drop";
+    let more: Vec<&str> = way.iter().copied().chain([all]).collect();
+    assert!(refused_on(&bridge(), "", &more, true).is_some());
+    // None of it goes while it is needed.
+    let standing: String = way.iter().map(|flow| dumped("0x4457427200000002", flow)).collect();
+    for line in &way[1..] {
+        let gone = format!("delete_strict {}", line.split_once(",actions").unwrap().0);
+        assert!(refused_on(&bridge(), &standing, &[&gone], true).is_some(), "{gone}");
+    }
+    // A broadcast of one network's is not led to another's.
+    let hook = hook.replace("in_port=LOCAL", "in_port=2");
+    let other: Vec<&str> = [hook.as_str()].into_iter().chain(way[1..].iter().copied()).collect();
+    refused(&other);
+}
+
+#[test]
+fn what_the_wire_brings_for_dom0_arrives() {
+    stand_together(&[
+        "table=0,priority=45500,in_port=1,dl_vlan=100,actions=resubmit(,86)",
+        "table=86,priority=100,dl_vlan=100,dl_dst=02:00:00:00:00:02,actions=NORMAL",
+    ]);
+    let untagged = format!("table=0,priority=45500,in_port=1,{UNTAGGED},actions=resubmit(,86)");
+    let to_dom0 = format!("table=86,priority=100,{UNTAGGED},dl_dst={DOM0},actions=NORMAL");
+    stand_together(&[&untagged, &to_dom0]);
+    refused(&[&untagged, &to_dom0, "table=86,priority=101,vlan_tci=0x0000/0x1fff,actions=drop"]);
 }
 
 #[test]

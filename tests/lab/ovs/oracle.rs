@@ -85,7 +85,10 @@ impl Random {
     fn flow(&mut self, ports: &[String]) -> String {
         let place = match self.below(40) {
             at @ 0..=8 => format!("table=0,priority={}", [45_000, 45_050, 45_500][at % 3]),
-            at => format!("table={},priority=50", [60 + at - 9, 99][usize::from(at > 37)]),
+            at => {
+                let priority = self.pick(&["0", "1", "5", "50", "50", "90", "100"]);
+                format!("table={},priority={priority}", [60 + at - 9, 99][usize::from(at > 37)])
+            }
         };
         let (matches, actions) = (self.pick(&MATCHES), self.pick(&ACTIONS));
         let comma = if matches.is_empty() { "" } else { "," };
@@ -131,6 +134,7 @@ fn bridge(lab: &Lab) -> Result<(Bridge, Vec<String>)> {
             OfPort::Local => 0xfffe,
         };
         bridge.ports.insert(number, role);
+        bridge.access.extend(port.tag.map(|tag| (number, tag)));
     }
     bridge.vlans = switch.host.networks_of(&name).filter_map(|(_, tag)| tag).chain([5]).collect();
     let named = |number: &u16| if *number == 0xfffe { "LOCAL".to_owned() } else { number.to_string() };

@@ -15,7 +15,7 @@ pub(super) fn bridge() -> Bridge {
         (4, Role::Guest),
         (0xfffe, Role::Own(Some(0x0200_0000_0001))),
     ];
-    Bridge { ports: ports.into(), vlans: [100].into() }
+    Bridge { ports: ports.into(), vlans: [100].into(), access: [(2, 100), (4, 100)].into() }
 }
 
 const GUESTS: [&str; 2] = ["in_port=3", "in_port=4"];

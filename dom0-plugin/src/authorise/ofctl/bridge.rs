@@ -7,7 +7,7 @@ use drawbridge_wire::flow::{HOOK_PRIORITIES, TRIAL};
 use super::actions::Action;
 use super::line::Flow;
 use super::matches::{Header, Match, Name, To};
-use super::pipeline::{HOOK, OUTPUT, REST_OUTPUT, TRACK_TO, UNTAGGED, WIRE};
+use super::pipeline::{HOOK, OUTPUT, REST, REST_OUTPUT, TRACK_TO, UNTAGGED, WIRE};
 
 /// What a port is to a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Bridge {
     pub ports: BTreeMap<u16, Role>,
     /// VLANs that are networks: those of its fake bridges.
     pub vlans: BTreeSet<u16>,
+    /// Ports on which a VLAN's packets have no header.
+    pub access: BTreeMap<u16, u16>,
 }
 
 /// Drops what comes from a port that nobody knows, where every network is guarded.
@@ -42,6 +44,20 @@ impl Bridge {
     /// Ports that are no guest's.
     pub(super) fn others(&self) -> impl Iterator<Item = u16> + '_ {
         self.ports.iter().filter(|(_, role)| **role != Role::Guest).map(|(port, _)| *port)
+    }
+
+    /// Ways out of the host on which packets of VLANs have their headers.
+    pub(super) fn trunks(&self) -> impl Iterator<Item = u16> + '_ {
+        let is_trunk = |role: &Role| *role == Role::Wire { trunk: true };
+        self.ports.iter().filter(move |(_, role)| is_trunk(role)).map(|(port, _)| *port)
+    }
+
+    /// Dom0's ports on a network of the bridge, with their MACs.
+    pub(super) fn dom0s(&self, tag: Option<u16>) -> impl Iterator<Item = (u16, Option<u64>)> + '_ {
+        self.ports.iter().filter_map(move |(port, role)| match role {
+            Role::Own(mac) if self.access.get(port).copied() == tag => Some((*port, *mac)),
+            _ => None,
+        })
     }
 
     fn is_own(&self, mac: u64) -> bool {
@@ -77,6 +93,9 @@ impl Bridge {
                     [] => Ok(()),
                     _ => Err("drops what comes from a port that is no guest's".to_owned()),
                 }
+            }
+            REST if !step && flow.actions.last() != Some(&Action::Resubmit(REST_OUTPUT)) => {
+                Err("drops what is for ports that are no filtered guest's".to_owned())
             }
             OUTPUT => self.copies(flow, |role| role == Role::Guest),
             REST_OUTPUT if matches!(flow.matches.to(), Some(To::One(_))) => {

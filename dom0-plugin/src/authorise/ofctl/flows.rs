@@ -135,7 +135,7 @@ fn text(line: &[u8]) -> Result<&str, String> {
 /// stand that do.
 pub fn check_against(bridge: &Bridge, standing: &str, input: Input<'_>) -> Result<()> {
     input.check()?;
-    let mut standing = Standing::read(standing);
+    let mut standing = Standing::read(standing, bridge);
     let mut last = 0;
     for line in input.lines() {
         let (at, text, line) = line?;
@@ -143,7 +143,7 @@ pub fn check_against(bridge: &Bridge, standing: &str, input: Input<'_>) -> Resul
         match line {
             Line::Add(flow) => {
                 bridge.check(&flow, !input.bundle).map_err(mismatch)?;
-                standing.add(&flow, text.len()).map_err(mismatch)?;
+                standing.add(&flow, text.len(), bridge).map_err(mismatch)?;
             }
             Line::Delete(deletion) => standing.delete(&deletion),
         }
@@ -154,6 +154,7 @@ pub fn check_against(bridge: &Bridge, standing: &str, input: Input<'_>) -> Resul
         last = at;
     }
     standing.check(bridge).map_err(|problem| mismatch(last, problem))?;
+    standing.check_leads(bridge).map_err(|problem| mismatch(last, problem))?;
     standing.fit().map_err(|problem| refuse_line(last, problem))
 }
 

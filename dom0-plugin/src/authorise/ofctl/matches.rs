@@ -80,7 +80,7 @@ const WORDS: [(&str, u16, Option<u8>); 12] = [
 ];
 
 /// What a destination MAC may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum To {
     /// Any group address.
     Many,
@@ -89,7 +89,7 @@ pub(crate) enum To {
 }
 
 /// What a VLAN header may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Header {
     /// There is none.
     None,
@@ -157,6 +157,10 @@ impl Match {
     pub(crate) fn header(&self) -> Option<Header> {
         let value = self.number::<u16>(Name::Vlan)?;
         Some(if value == 0 { Header::None } else { Header::Id(value & 0x0fff) })
+    }
+
+    pub(crate) fn ether(&self) -> Option<u16> {
+        self.number(Name::Ether)
     }
 
     /// Whether it matches IPv4, or IPv6.

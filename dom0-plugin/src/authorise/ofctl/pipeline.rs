@@ -9,7 +9,7 @@ use drawbridge_wire::limits::FLOW_RESUBMITS;
 
 use super::actions::Action;
 use super::line::Flow;
-use super::matches::{Header, Match, Name};
+use super::matches::{Header, Match, Name, To};
 
 /// Table 0, where every packet begins.
 pub(crate) const HOOK: u8 = 0;
@@ -19,10 +19,16 @@ pub(crate) const UNTAGGED: u8 = 69;
 pub(crate) const OURS: u8 = 70;
 /// Connection tracking for what comes from elsewhere.
 pub(crate) const TRACK_TO: u8 = 71;
+/// Who receives?
+pub(crate) const DELIVER: u8 = 72;
+/// Broadcast and multicast.
+pub(crate) const MANY: u8 = 73;
 /// One bucket of a broadcast's receivers.
 const BUCKET: u8 = 74;
 /// To a filtered guest.
 pub(crate) const OUTPUT: u8 = 81;
+/// To what is not filtered: the connection is remembered.
+pub(crate) const REST: u8 = 82;
 /// To what is not filtered.
 pub(crate) const REST_OUTPUT: u8 = 83;
 /// From the wire to nobody we know.
@@ -32,7 +38,7 @@ pub(crate) const WIRE: u8 = 86;
 pub(crate) const SOURCE: u8 = 60;
 
 /// The register with the number of the network, which is also its conntrack zone.
-const NETWORK: u8 = 5;
+pub(crate) const NETWORK: u8 = 5;
 /// The register with the sender.
 const FROM: u8 = 6;
 /// The register with the receiver.
@@ -155,7 +161,35 @@ pub(crate) fn check(flow: &Flow) -> Result<(), String> {
         return Err(format!("table {} is none of ours", flow.table));
     };
     shape.matches(&flow.matches)?;
+    stands(flow)?;
     shape.actions(flow)
+}
+
+/// Where what dom0 and the wire say comes by, what a flow matches says how high it stands: none hides another.
+fn stands(flow: &Flow) -> Result<(), String> {
+    let names: Vec<Name> = flow.matches.fields().iter().map(|field| field.name).collect();
+    let network = Name::Register(NETWORK);
+    let priority = match (flow.table, names.as_slice()) {
+        (UNTAGGED | OURS | DELIVER | REST_OUTPUT, []) => 0,
+        (UNTAGGED, [Name::InPort]) | (OURS, [_, Name::To]) | (WIRE, [Name::Vlan, Name::To]) => 100,
+        (DELIVER | REST_OUTPUT, [register, Name::To]) if *register == network => match flow.matches.to() {
+            Some(To::Many) => 90,
+            _ => 100,
+        },
+        (MANY | REST_OUTPUT, [register]) if *register == network => 50,
+        (WIRE, [Name::Vlan]) => 50,
+        (TRACK_TO | REST, []) => 0,
+        (TRACK_TO, _) if flow.actions.is_empty() && flow.matches.is_ip() => 1,
+        (TRACK_TO, _) if flow.actions.is_empty() => return Err("drops what is not tracked".to_owned()),
+        (UNTAGGED | OURS | DELIVER | MANY | REST_OUTPUT | WIRE, _) => {
+            return Err(format!("flows of table {} do not match that", flow.table));
+        }
+        _ => return Ok(()),
+    };
+    match flow.priority == priority {
+        true => Ok(()),
+        false => Err(format!("such a flow of table {} has priority {priority}", flow.table)),
+    }
 }
 
 /// A header is taken off only where the flow sees that there is one: a switch takes other flows in OpenFlow 1.0, and its start
