@@ -355,12 +355,11 @@ fn lead(flow: &Flow, names: &[Name], bridge: &Bridge) -> Option<Lead> {
                 Action::Push(id) => Some(*id),
                 _ => None,
             });
-            let mut needed = bridge.trunks().peekable();
+            let trunks: Vec<u16> = bridge.trunks().collect();
             // Without a wire nothing tells which network it is.
-            let dom0s = needed.peek().map(|_| bridge.dom0s(tag).map(|(port, _)| port));
-            let all = needed.chain(dom0s.into_iter().flatten());
+            let dom0s = bridge.dom0s(tag).map(|(port, _)| port).filter(|_| !trunks.is_empty());
             let heard = |port| actions.contains(&Action::Output(port));
-            all.into_iter().all(heard).then_some(Lead::Copies { tag, number: number? })
+            trunks.iter().copied().chain(dom0s).all(heard).then_some(Lead::Copies { tag, number: number? })
         }
         _ => None,
     }
