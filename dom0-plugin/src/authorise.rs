@@ -17,7 +17,8 @@ use self::boundary::Boundary;
 use crate::Result;
 
 pub(crate) use grammar::{is_interface, is_interface_pattern, is_mac, is_our_chain, number};
-pub(crate) use ofctl::GUARDED_TABLE;
+pub use ofctl::{Bridge, Input, Role, check_against};
+pub(crate) use ofctl::{mac_number, write_own};
 pub(crate) use vsctl::look_at_switch;
 
 /// Whether a chain is one of the kernel's own.
@@ -104,7 +105,7 @@ pub enum Plan {
     /// Read flows of a bridge.
     DumpFlows(FlowsPlan),
     /// Change flows of a bridge.
-    ChangeFlows(FlowsPlan),
+    ChangeFlows(ChangePlan),
 }
 
 impl Plan {
@@ -215,33 +216,17 @@ pub fn look_at_raw(family: Family) -> Approved {
     Approved::new(Program::Save(family), &["-t", "raw"])
 }
 
-/// `ovs-ofctl` on a bridge, which must exist: a name that is none would be taken for something else.
+/// `ovs-ofctl dump-flows` on a bridge, which must exist: a name that is none would be taken for something else.
 #[derive(Debug)]
 pub struct FlowsPlan {
     run: Approved,
     bridge: String,
-    /// Of a write: reads what stands after it.
-    look: Option<Approved>,
-    /// Of a write: whether it deletes what says which networks are guarded.
-    forgets: bool,
 }
 
 impl FlowsPlan {
     /// The run.
     pub fn run(&self) -> &Approved {
         &self.run
-    }
-
-    /// Reads what stands after a write.
-    #[must_use]
-    pub fn look(&self) -> Option<&Approved> {
-        self.look.as_ref()
-    }
-
-    /// Whether a write means that networks are no longer guarded, if nothing says so after it.
-    #[must_use]
-    pub fn forgets(&self) -> bool {
-        self.forgets
     }
 
     /// The bridge.
@@ -253,6 +238,30 @@ impl FlowsPlan {
     /// Exits with 0 if the bridge exists, with 2 if not.
     pub fn bridge_exists(&self) -> Approved {
         Approved::new(Program::Vsctl, &["br-exists", &self.bridge])
+    }
+}
+
+/// `ovs-ofctl` that changes flows: it runs when it was compared with the switch ([`ChangePlan::against`]).
+#[derive(Debug)]
+pub struct ChangePlan {
+    run: Approved,
+    command: ofctl::Command,
+    bundle: bool,
+    bridge: String,
+    forgets: bool,
+}
+
+impl ChangePlan {
+    /// Whether it means that networks are no longer guarded, if nothing says so after it: it deletes what says which are.
+    #[must_use]
+    pub fn forgets(&self) -> bool {
+        self.forgets
+    }
+
+    /// The bridge.
+    #[must_use]
+    pub fn bridge(&self) -> &str {
+        &self.bridge
     }
 }
 

@@ -9,7 +9,7 @@ use drawbridge_wire::reply::Outcome;
 
 use crate::authorise::boundary::{Boundary, Standing};
 use crate::authorise::{
-    Approved, FlowsPlan, Plan, Program, RestorePlan, SavePlan, Table, look_at_raw, look_at_rules,
+    Approved, ChangePlan, FlowsPlan, Plan, Program, RestorePlan, SavePlan, Table, look_at_raw, look_at_rules,
     look_at_switch,
 };
 use crate::budget::Load;
@@ -62,7 +62,8 @@ pub(crate) fn perform(
             Ok(done)
         }
         Plan::Read(approved) => run.run(approved),
-        Plan::DumpFlows(plan) | Plan::ChangeFlows(plan) => run.flows(plan),
+        Plan::DumpFlows(plan) => run.flows(plan),
+        Plan::ChangeFlows(plan) => run.change_flows(plan),
     }
 }
 
@@ -232,7 +233,7 @@ impl Performer<'_> {
         let exists = plan.bridge_exists();
         let found = outcome(exists.program(), self.exec(&exists)?)?;
         match found.exit_code {
-            0 => self.flows_of(plan),
+            0 => self.run(plan.run()),
             2 => Err(Refusal::new(Code::NoSuchBridge).detail(plan.bridge())),
             _ => Err(Refusal::new(Code::ProgramFailed)
                 .detail(exists.program())
@@ -240,17 +241,31 @@ impl Performer<'_> {
         }
     }
 
-    /// Reads or writes. A write that went well is answered with what stands after it.
-    fn flows_of(&self, plan: &FlowsPlan) -> Result<Outcome> {
-        let done = outcome(plan.run().program(), self.exec(plan.run())?)?;
-        let Some(look) = plan.look().filter(|_| done.exit_code == 0) else { return Ok(done) };
-        let stands = outcome(look.program(), self.exec(look)?)?;
+    /// Compares with the switch and what stands there, writes, and answers with what stands after it. Call with the write lock
+    /// held.
+    fn change_flows(&self, plan: &ChangePlan) -> Result<Outcome> {
+        let switch = Switch::parse(&self.success(&look_at_switch())?)?;
+        let Some(bridge) = switch.bridge(plan.bridge()) else {
+            return Err(Refusal::new(Code::NoSuchBridge).detail(plan.bridge()));
+        };
+        let before = self.run(&plan.all())?;
+        if before.exit_code != 0 {
+            // A bridge that speaks nothing newer, or a switch that does not answer: the program's own words say which.
+            return Ok(Outcome { stdout: String::new(), ..before });
+        }
+        let done = self.run(plan.against(&bridge, &before.stdout)?)?;
+        drop(before);
+        if done.exit_code != 0 {
+            return Ok(done);
+        }
+        let look = plan.look()?;
+        let stands = self.run(&look)?;
         if stands.exit_code != 0 {
             return Err(unparsable(look.program(), 0, "it failed"));
         }
         let written = Written { bridge: plan.bridge(), dump: &stands.stdout, forgets: plan.forgets() };
         // Last: where it cannot be remembered, the flows stand and are obeyed.
-        guarded::flows::record(self.paths, &written, || Switch::parse(&self.success(&look_at_switch())?))?;
+        guarded::flows::record(self.paths, &written, &switch)?;
         Ok(Outcome { stdout: stands.stdout, ..done })
     }
 }

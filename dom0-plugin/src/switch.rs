@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::authorise::{Program, is_interface};
+use crate::authorise::{Bridge, Program, Role, is_interface, mac_number};
 use crate::{Code, Refusal, Result};
 
 /// A VLAN of a bridge; `None` is its untagged network.
@@ -39,8 +39,8 @@ pub(crate) struct Port {
 pub(crate) enum Kind {
     /// A guest's `vif*` or `tap*` (xenopsd's names).
     Guest,
-    /// An interface of dom0's own.
-    Own,
+    /// An interface of dom0's own, with its MAC as a number.
+    Own(Option<u64>),
     /// A way out of the host: a card, a tunnel, a patch.
     Wire {
         /// It shares its port with others, so that only the switch itself can choose one.
@@ -57,6 +57,26 @@ impl Switch {
         self.networks.iter().filter_map(of)
     }
 
+    /// What flows of a real bridge are checked against; `None` if there is no such bridge.
+    pub(crate) fn bridge(&self, name: &str) -> Option<Bridge> {
+        let ports = self.bridges.get(name)?.iter().map(|port| {
+            let role = match port.kind {
+                Kind::Guest => Role::Guest,
+                Kind::Own(mac) => Role::Own(mac),
+                Kind::Wire { .. } => Role::Wire { trunk: port.tag.is_none() },
+            };
+            (port.ofport.parse().unwrap_or(LOCAL), role)
+        });
+        let ports: BTreeMap<u16, Role> = ports.collect();
+        let vlans = self.networks_of(name).filter_map(|(_, tag)| tag).collect();
+        let access = self
+            .bridges
+            .get(name)?
+            .iter()
+            .filter_map(|port| Some((port.ofport.parse().unwrap_or(LOCAL), port.tag?)));
+        Some(Bridge { ports, vlans, access: access.collect() })
+    }
+
     /// Reads what [`crate::authorise::look_at_switch`] prints: names of bridges, then three tables with their headings.
     ///
     /// # Errors
@@ -66,8 +86,8 @@ impl Switch {
         let names: BTreeSet<&str> =
             lines.until("name,ports")?.into_iter().filter_map(|(_, cells)| cells.first().copied()).collect();
         let bridges = lines.until("_uuid,name,tag,interfaces")?;
-        let ports = keyed(lines.until("_uuid,name,ofport,type")?)?;
-        let interfaces = keyed(lines.remaining())?;
+        let ports = keyed::<4>(lines.until("_uuid,name,ofport,type,mac_in_use")?)?;
+        let interfaces = keyed::<5>(lines.remaining())?;
         let mut switch = Self::default();
         for (at, cells) in bridges {
             let [bridge, members] = cells[..] else { return Err(unparsable(at)) };
@@ -86,9 +106,9 @@ impl Switch {
                 let bonded = members.contains(' ');
                 for uuid in members.split(' ').filter(|uuid| !uuid.is_empty()) {
                     let (at, interface) = interfaces.get(uuid).ok_or_else(|| unparsable(*at))?;
-                    let [_, name, number, kind] = interface[..] else { return Err(unparsable(*at)) };
+                    let [_, name, number, kind, mac] = interface[..] else { return Err(unparsable(*at)) };
                     let Some(ofport) = ofport(number).ok_or_else(|| unparsable(*at))? else { continue };
-                    found.push(Port { ofport, tag, kind: kind_of(name, kind, bonded) });
+                    found.push(Port { ofport, tag, kind: kind_of(name, kind, mac, bonded) });
                 }
             }
             found.sort_unstable_by(|a, b| a.ofport.cmp(&b.ofport));
@@ -113,13 +133,13 @@ fn ofport(text: &str) -> Option<Option<String>> {
     }
 }
 
-fn kind_of(name: &str, kind: &str, bonded: bool) -> Kind {
+fn kind_of(name: &str, kind: &str, mac: &str, bonded: bool) -> Kind {
     let is_guest = |prefix| {
         name.strip_prefix(prefix).is_some_and(|rest: &str| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
     match kind {
         _ if is_guest("vif") || is_guest("tap") => Kind::Guest,
-        "internal" => Kind::Own,
+        "internal" => Kind::Own(mac_number(mac)),
         _ => Kind::Wire { bonded },
     }
 }
@@ -151,10 +171,10 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Rows of four cells by their first.
-fn keyed<'a>(rows: Vec<Row<'a>>) -> Result<BTreeMap<&'a str, Row<'a>>> {
-    let keyed = |(at, cells): Row<'a>| match cells[..] {
-        [uuid, _, _, _] => Ok((uuid, (at, cells))),
+/// Rows of so many cells, by their first.
+fn keyed<'a, const CELLS: usize>(rows: Vec<Row<'a>>) -> Result<BTreeMap<&'a str, Row<'a>>> {
+    let keyed = |(at, cells): Row<'a>| match cells.first() {
+        Some(uuid) if cells.len() == CELLS => Ok((*uuid, (at, cells))),
         _ => Err(unparsable(at)),
     };
     rows.into_iter().map(keyed).collect()

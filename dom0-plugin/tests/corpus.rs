@@ -57,8 +57,9 @@ fn members(case: &Case) -> BTreeMap<String, String> {
     if !members.contains_key("args") && case.get("no-args").is_none() {
         members.insert("args".to_owned(), String::new());
     }
-    let zeros = case.get("zeros").map(|count| vec![0; count.parse().unwrap()]);
-    if let Some(stdin) = zeros.as_ref().or(case.stdin.as_ref()) {
+    let many = |key, byte| case.get(key).map(|count| vec![byte; count.parse().unwrap()]);
+    let many = many("zeros", 0).or_else(|| many("newlines", b'\n'));
+    if let Some(stdin) = many.as_ref().or(case.stdin.as_ref()) {
         members.insert("stdin".to_owned(), payload::compress(stdin));
         members.insert("stdin_encoding".to_owned(), "zlib+base64".to_owned());
     }
@@ -86,6 +87,11 @@ fn prepare(dom0: &Dom0, case: &Case) {
     }
 }
 
+/// Whether the switch was looked at in order to write.
+fn is_look(started: &str) -> bool {
+    started.starts_with("ovs-vsctl --format=csv")
+}
+
 #[test]
 fn rejected() {
     let mut failures = Vec::new();
@@ -111,7 +117,7 @@ fn rejected() {
         // Nothing was run that could have changed something, unless the case is about a program that misbehaves.
         let started = dom0.started();
         if case.get("program").is_none()
-            && !started.iter().all(|line| line.starts_with("ovs-vsctl br-exists"))
+            && !started.iter().all(|line| line.starts_with("ovs-vsctl br-exists") || is_look(line))
         {
             failures.push(format!("{name}: started {started:?}"));
         }

@@ -35,6 +35,8 @@ fn booted(bridges: &[&str]) -> Dom0 {
 /// The same, by all rules of the chains that guard.
 fn booted_with(guards: &str) -> Dom0 {
     let dom0 = Dom0::new();
+    // Linux bridges only.
+    fs::remove_file(dom0.dir.join("switch")).unwrap();
     stands(&dom0, "iptables", guards);
     dom0.restore(1, RULES).reply();
     fs::remove_dir_all(&dom0.paths.state).unwrap();

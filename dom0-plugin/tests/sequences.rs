@@ -439,13 +439,15 @@ fn a_daemon_that_keeps_the_output_open_is_not_waited_for() {
 fn input_and_output_larger_than_any_pipe() {
     let dom0 = Dom0::new();
     // A write is answered with what is read after it.
+    dom0.write("flows", "");
     let flows_there = dom0.dir.join("flows");
     let flows_there = flows_there.display();
     dom0.fake(
         "ovs-ofctl",
-        &format!("case $* in dump-flows*) exec cat {flows_there} ;; *) exec cat >{flows_there} ;; esac"),
+        &format!("case $* in *dump-flows*) exec cat {flows_there} ;; *) exec cat >{flows_there} ;; esac"),
     );
-    let line = "cookie=0x4457427200000001,table=60,tcp,tp_dst=80,actions=ct(commit,zone=5)\n";
+    let line =
+        "cookie=0x4457427200000002,table=60,priority=50,tcp,reg6=0x1,tp_dst=80,actions=resubmit(,61)\n";
     let flows = line.repeat(20_000);
     let invocation = Invocation {
         function: Function::OvsOfctl,
@@ -462,7 +464,10 @@ fn input_and_output_larger_than_any_pipe() {
 #[test]
 fn a_write_whose_flows_cannot_be_read_back_says_so() {
     let dom0 = Dom0::new();
-    dom0.fake("ovs-ofctl", "case $* in dump-flows*) exit 1 ;; *) cat >/dev/null ;; esac");
+    dom0.fake(
+        "ovs-ofctl",
+        "case $* in *dump-flows*cookie*) exit 1 ;; *dump-flows*) ;; *) cat >/dev/null ;; esac",
+    );
     let members = [
         ("args", "add-flows xenbr0 -"),
         ("stdin", "cookie=0x4457427200000001,table=60,actions=drop\n"),

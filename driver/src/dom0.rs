@@ -80,8 +80,9 @@ impl Dom0Error {
             return true;
         }
         let Self::Call(CallError::Api(error)) = self else { return false };
-        // A bridge can go with its last VIF, between two questions.
-        [Code::StaleGeneration, Code::Busy, Code::NoSuchBridge].iter().any(|code| error.code == code.as_str())
+        // A bridge can go with its last VIF, between two questions; and a port, or a VLAN.
+        let codes = [Code::StaleGeneration, Code::Busy, Code::NoSuchBridge, Code::SwitchMismatch];
+        codes.iter().any(|code| error.code == code.as_str())
     }
 
     /// Whether the program never came to look at the rules. The plugin answers that with [`Code::Busy`]; should it come as an

@@ -46,7 +46,7 @@ on_each! {
         lab.apply()?.success()?;
         let vif = lab.vif_names("db")?.first().context("db has no VIF")?.clone();
         if backend == Backend::OpenVSwitch {
-            let flow = "cookie=0x4457427200000001,table=72,priority=60000,tcp,tp_dst=22,actions=resubmit(,77)";
+            let flow = "cookie=0x4457427200000002,table=75,priority=60000,tcp,tp_dst=22,actions=resubmit(,80)";
             lab.ovs_ofctl("host1", &["-O", "OpenFlow13", "add-flow", "xenbr0", flow], b"")?;
         } else {
             let rule = format!("*filter\n-I dwb-i-{vif} 1 -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n");

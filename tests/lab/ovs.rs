@@ -5,5 +5,6 @@ mod beside;
 mod boot;
 mod broken;
 mod mixed;
+mod oracle;
 mod ports;
 mod restart;

@@ -51,7 +51,7 @@ pub(super) fn authorise(args: &[&str], stdin: Option<&[u8]>) -> Result<Plan> {
 /// Reads what [`crate::switch::Switch::parse`] takes, in one transaction.
 pub(crate) fn look_at_switch() -> Approved {
     let words = "--format=csv --data=bare list-br -- --columns=name,ports list Bridge \
-                 -- --columns=_uuid,name,tag,interfaces list Port -- --columns=_uuid,name,ofport,type list Interface";
+                 -- --columns=_uuid,name,tag,interfaces list Port -- --columns=_uuid,name,ofport,type,mac_in_use list Interface";
     Approved::new(Program::Vsctl, &words.split_ascii_whitespace().collect::<Vec<_>>())
 }
 

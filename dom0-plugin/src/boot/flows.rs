@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use drawbridge_wire::{Family, Function, flow};
 
-use crate::authorise::{GUARDED_TABLE, Plan, authorise, look_at_switch};
+use crate::authorise::{Plan, authorise, look_at_switch, write_own};
 use crate::guarded::flows::lifelines::Lifeline;
 use crate::guarded::flows::{Network, markers, names};
 use crate::guarded::{Bridges, is_named};
@@ -182,7 +182,7 @@ impl<'a> Bridge<'a> {
         // Not while the driver writes; and let go of whenever there is something to wait for.
         let lock = lock::acquire(&run.paths.in_state("lock"), run.config.lock)?;
         let run = &Performer { lock: Some(&lock), ..*run };
-        let any = format!("cookie={COOKIE:#x}/{:#x},table={GUARDED_TABLE}", flow::COOKIE_MASK);
+        let any = format!("cookie={COOKIE:#x}/{:#x},table={}", flow::COOKIE_MASK, flow::GUARDED);
         let ours = format!("cookie={COOKIE:#x},");
         if markers(&self.dump(&any, run)?).any(|line| !line.starts_with(&ours)) {
             return Ok(false);
@@ -223,17 +223,13 @@ impl<'a> Bridge<'a> {
     }
 
     fn change(&self, text: String, run: &Performer<'_>) -> Result<()> {
-        let args = ["-O", VERSIONS, "add-flows", self.name, "-"].map(str::to_owned);
-        match authorise(Function::OvsOfctl, Family::Ipv4, &args, Some(text.into_bytes()))? {
-            Plan::ChangeFlows(plan) => run.success(plan.run()).map(drop),
-            _ => Err(Code::Internal.into()),
-        }
+        run.success(&write_own(VERSIONS, self.name, text)?).map(drop)
     }
 
     /// What may speak comes first, so that dom0 is never cut off.
     fn flows(&self) -> Vec<String> {
         let mut flows = Vec::new();
-        let mut add = |table: u64, priority: u16, matches: &str, actions: &str| {
+        let mut add = |table: u8, priority: u16, matches: &str, actions: &str| {
             flows.push(format!(
                 "cookie={COOKIE:#x},table={table},priority={priority}{matches},actions={actions}"
             ));
@@ -276,7 +272,7 @@ impl<'a> Bridge<'a> {
         }
         for tag in self.guarded {
             let header = tag.map_or_else(|| UNTAGGED.to_owned(), |tag| format!("dl_vlan={tag}"));
-            add(GUARDED_TABLE, 1, &format!(",{header}"), "drop");
+            add(flow::GUARDED, 1, &format!(",{header}"), "drop");
         }
         for passes in self.lifelines.iter().flat_map(|line| self.lifeline(line)).collect::<BTreeSet<_>>() {
             add(0, priority::LIFELINE, &passes, "NORMAL");

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::{Bridges, failed, forget, remembered, replace};
-use crate::authorise::{GUARDED_TABLE, is_interface, number};
+use drawbridge_wire::flow::GUARDED;
+
+use crate::authorise::{is_interface, number};
 use crate::paths::Paths;
 use crate::switch::{Switch, Tag};
 use crate::{Result, trusted};
@@ -36,15 +38,11 @@ pub(crate) struct Written<'a> {
     pub(crate) forgets: bool,
 }
 
-/// Remembers what stands on a bridge after a write. `look` reads the switch; it is asked if there is news.
+/// Remembers what stands on a bridge of this switch after a write.
 ///
 /// # Errors
-/// `GuardedRecord`, `UnsafeFile`, and what `look` says.
-pub(crate) fn record(
-    paths: &Paths,
-    written: &Written<'_>,
-    look: impl FnOnce() -> Result<Switch>,
-) -> Result<()> {
+/// `GuardedRecord`, `UnsafeFile`
+pub(crate) fn record(paths: &Paths, written: &Written<'_>, switch: &Switch) -> Result<()> {
     lifelines::record(paths, written)?;
     let known = networks(paths)?;
     let mut tags = standing(written.dump)
@@ -58,7 +56,6 @@ pub(crate) fn record(
     if tags == recorded && others.is_empty() {
         return Ok(());
     }
-    let switch = look()?;
     if tags != recorded {
         let kept = known.iter().filter(|network| network.bridge != written.bridge).cloned();
         let new = tags.iter().map(|tag| Network {
@@ -145,7 +142,7 @@ fn standing(dump: &str) -> Result<BTreeSet<Tag>, &str> {
 
 /// The lines of a dump that say which networks are guarded.
 pub(crate) fn markers(dump: &str) -> impl Iterator<Item = &str> {
-    let place = format!("table={GUARDED_TABLE},");
+    let place = format!("table={GUARDED},");
     dump.lines().filter(move |line| line.split(' ').any(|word| word == place)).map(str::trim_ascii)
 }
 

@@ -29,6 +29,12 @@ pub(crate) const HOST_UUID: &str = "6a0b7a3e-6a51-4d5c-8f7e-2f9f5b1c0d11";
 /// The session as it would come from XAPI; it must never show up anywhere.
 pub(crate) const SESSION: &str = "OpaqueRef:7a1d1c55-1e55-4ec2-a5a5-5e551040f5ec";
 
+/// A bridge with a card, dom0's interface and a guest on its untagged network and on VLAN 100 each, as `ovs-vsctl` says it.
+pub(crate) const SWITCH: &str = "xenbr0\nxapi1\nname,ports\nxenbr0,p1 p2 p3 p4 p5\n\n\
+    _uuid,name,tag,interfaces\np1,eth0,,i1\np2,xenbr0,,i2\np3,xapi1,100,i3\np4,vif1.0,100,i4\np5,vif1.1,,i5\n\n\
+    _uuid,name,ofport,type,mac_in_use\ni1,eth0,1,,02:00:00:00:00:01\ni2,xenbr0,65534,internal,02:00:00:00:00:01\n\
+    i3,xapi1,2,internal,02:00:00:00:00:02\ni4,vif1.0,3,,fe:ff:ff:ff:ff:ff\ni5,vif1.1,4,,fe:ff:ff:ff:ff:ff\n";
+
 /// What the plugin printed.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -176,9 +182,11 @@ impl Dom0 {
             dom0.fake(&format!("{family}-restore"), "cat >/dev/null");
         }
         dom0.fake("ovs-ofctl", "case $* in *flows*-) cat >/dev/null ;; esac");
+        dom0.write("switch", SWITCH);
+        let csv = format!("*csv*) cat {}/switch ;;", dom0.dir.display());
         dom0.fake(
             "ovs-vsctl",
-            "case $* in 'br-exists xenbr0') ;; br-exists*) exit 2 ;; *csv*) exit 1 ;; *) echo xenbr0 ;; esac",
+            &format!("case $* in 'br-exists xenbr0') ;; br-exists*) exit 2 ;; {csv} *) echo xenbr0 ;; esac"),
         );
         dom0
     }

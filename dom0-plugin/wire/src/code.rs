@@ -95,6 +95,9 @@ codes! {
     TooCostly = "DRAWBRIDGE_TOO_COSTLY",
     /// A flow carries, or a deletion may reach, a cookie that is not ours. Detail: line number from 1, problem.
     ForeignCookie = "DRAWBRIDGE_FOREIGN_COOKIE",
+    /// A flow decides about something of the switch, as it is now, that is no guest's: a port, a MAC of dom0's, a VLAN that is no
+    /// network, a place where somebody else's flow stands. Detail: line number from 1, problem.
+    SwitchMismatch = "DRAWBRIDGE_SWITCH_MISMATCH",
     /// The bridge does not exist on this host. Detail: its name.
     NoSuchBridge = "DRAWBRIDGE_NO_SUCH_BRIDGE",
     /// A write, or a read in order to write, with an older generation than one already seen. Detail: the call's, the one seen.

@@ -59,3 +59,16 @@ pub const TIME_WINDOW_SECONDS: u64 = 120;
 
 /// Most nonces of one key remembered at a time: a bound on the state directory, far above any real rate of calls.
 pub const NONCES: usize = 20_000;
+
+/// Longest line of flows: a bucket of a broadcast's receivers, or a port's groups.
+pub const FLOW_LINE_BYTES: usize = 8192;
+
+/// Most flows of ours that may stand on a bridge: 4,800 ports are some 150,000. They must be readable, too, in
+/// [`OUTPUT_BYTES`].
+pub const FLOWS: usize = 200_000;
+
+/// Most lines of one input of flows. A switch without bundles may need two for each that comes and one for each that goes.
+pub const FLOW_LINES: usize = 3 * FLOWS;
+
+/// Most times that one flow leads to a table: a bucket has 150 receivers, and no more groups than this fit into a line.
+pub const FLOW_RESUBMITS: usize = 200;

@@ -5,10 +5,11 @@
 //!
 //! ```text
 //! 0 hook ─ from a filtered guest ─► 60 source ─► 61 ct ─► 62 guard ─► 64 egress ─► 65 provider ─► 66…68 groups ─┐
-//!        ─ to one, or to many ────► 69 ct ──────────────────────────────────────────────────► 70 deliver ◄──────┘
-//!                        72 ingress ─► 73 provider ─► 74…76 groups ─► 77 commit ─► 78 output      ◄─┤
-//!                        71, 81 each receiver of a broadcast ─► 72                                ◄─┤
-//!                        79 commit ─► 80 to what is not filtered                                  ◄─┘
+//!        ─ to one ─► 69, 70 ours? ─┐                                                                            │
+//!        ─ to many ────────────────┴► 71 ct ────────────────────────────────────────────────► 72 deliver ◄──────┘
+//!                        73, 74 each receiver of a broadcast ─► 75                                ◄─┤
+//!                        75 ingress ─► 76 provider ─► 77…79 groups ─► 80 commit ─► 81 output      ◄─┤
+//!                        82 commit ─► 83 to what is not filtered                                  ◄─┘
 //! ```
 //!
 //! **Beside others.** XAPI's VIF locking (cookie 1, priorities 4000 to 8000) and whatever else lives in table 0 stands
@@ -36,7 +37,7 @@ pub use compile::{CompileError, Compiled, compile};
 pub use dialect::{Dialect, InvalidVersion, Lacks, Version};
 pub use diff::{Change, FlowPlan, plan};
 pub use flow::{
-    Action, CtMatch, CtState, Destination, Ether, Flow, Key, Masked, Match, OfPort, Register, Vlan,
+    Action, CtMatch, CtState, Destination, Ether, Flow, Key, Masked, Match, OfPort, Register, Vlan, Zone,
 };
 pub use host::{HostError, Network, OvsHost, PortKind, SwitchPort, parse_host};
 pub use parse::{Observed, ObservedFlow, ParseError, parse_dump_flows};
@@ -50,7 +51,7 @@ pub const COOKIE: u64 = 0x4457_4272_0000_0000;
 pub const COOKIE_MASK: u64 = 0xffff_ffff_0000_0000;
 
 /// The cookie of every flow compiled here; the lower half counts the layouts of [`table`].
-pub const FLOW_COOKIE: u64 = COOKIE | 1;
+pub const FLOW_COOKIE: u64 = COOKIE | 2;
 
 /// The priorities of our flows in table 0.
 pub const HOOK_PRIORITIES: std::ops::RangeInclusive<u16> = 45_000..=45_999;

@@ -6,11 +6,13 @@
 //! accepted input once more with the word splitter of iptables-restore.
 
 mod argv;
+mod flows;
 mod restore;
 mod save;
 mod xmlrpc;
 
 pub use argv::argv;
+pub use flows::{flow_guard, flow_parser};
 pub use restore::restore_guard;
 pub use save::{save_filter, save_parser};
 pub use xmlrpc::xmlrpc;
@@ -19,9 +21,11 @@ pub use xmlrpc::xmlrpc;
 pub type Law = fn(&[u8]) -> bool;
 
 /// Every law under the name of its target, which is also the name of its folder in `tests/fuzz/corpus`.
-pub const LAWS: [(&str, Law); 5] = [
+pub const LAWS: [(&str, Law); 7] = [
     ("xmlrpc", xmlrpc),
     ("argv", argv),
+    ("flow_guard", flow_guard),
+    ("flow_parser", flow_parser),
     ("restore_guard", restore_guard),
     ("save_filter", save_filter),
     ("save_parser", save_parser),

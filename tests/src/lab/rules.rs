@@ -192,7 +192,7 @@ impl Lab {
                 self.iptables_restore(host, Family::V4, "*filter\n-F dwb-forward\nCOMMIT\n")
             }
             NetworkBackend::OpenVSwitch => {
-                let flows = format!("table=72,{OUR_FLOWS}");
+                let flows = format!("table=75,{OUR_FLOWS}");
                 self.ovs_ofctl(host, &["del-flows", &super::bridge(0), &flows], b"").map(drop)
             }
         }

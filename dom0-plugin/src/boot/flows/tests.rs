@@ -8,8 +8,8 @@ fn port(ofport: &str, tag: Tag, kind: Kind) -> Port {
 fn ports() -> Vec<Port> {
     vec![
         port("1", None, Kind::Wire { bonded: false }),
-        port("LOCAL", None, Kind::Own),
-        port("2", Some(5), Kind::Own),
+        port("LOCAL", None, Kind::Own(None)),
+        port("2", Some(5), Kind::Own(None)),
         port("3", None, Kind::Guest),
         port("4", Some(5), Kind::Guest),
     ]
@@ -77,7 +77,7 @@ fn a_bond() {
 /// Every network has a way out, or none: nothing is sent nowhere.
 #[test]
 fn without_a_wire() {
-    let ports = [port("LOCAL", None, Kind::Own), port("3", None, Kind::Guest)];
+    let ports = [port("LOCAL", None, Kind::Own(None)), port("3", None, Kind::Guest)];
     assert!(
         closed(&ports, &[None], true)
             .contains("priority=45030,in_port=LOCAL,vlan_tci=0x0000/0x1fff,actions=drop\n")

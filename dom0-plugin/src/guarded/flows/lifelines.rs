@@ -6,15 +6,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use drawbridge_wire::flow::LIFELINES;
+
 use super::{Written, failed, markers, network_of};
 use crate::authorise::{is_interface, is_mac};
 use crate::guarded::keep;
 use crate::paths::Paths;
 use crate::switch::Tag;
 use crate::{Result, trusted};
-
-/// Where flows say it; no packet comes there.
-const TABLE: u64 = 88;
 
 /// On a network, this MAC may reach XAPI there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +80,7 @@ fn lifeline(line: &str) -> Option<Lifeline> {
 
 /// What the flows of a bridge say. A line that is not understood opens nothing.
 fn standing(written: &Written<'_>) -> BTreeSet<Lifeline> {
-    let place = format!("table={TABLE},");
+    let place = format!("table={LIFELINES},");
     let lines = written.dump.lines().filter(|line| line.split(' ').any(|word| word == place));
     lines.filter_map(|line| said(written.bridge, line.trim_ascii())).collect()
 }

@@ -75,7 +75,7 @@ pub fn compile(
     for port in &layout.ports {
         source::of_port(port, &mut out);
     }
-    source::shared(&mut out);
+    source::shared(&layout.nets, &mut out);
     state::write(epoch, &mut out);
     rules::write(host, &layout, &mut out)?;
     deliver::write(&layout, epoch, &mut out)?;

@@ -75,6 +75,8 @@ pub struct FlowPlan {
     pub missing: Vec<VifUuid>,
     /// Conjunctions that deny, before or after; also where only one of their dimensions changes.
     pub denying: BTreeSet<u32>,
+    /// What stands behind the hooks is of another layout: a table's number means something else there.
+    pub relaid: bool,
 }
 
 impl FlowPlan {
@@ -148,8 +150,15 @@ impl FlowPlan {
     ///
     /// Flows that are the same for every policy come and go only with the first hook and the last; before or after, all
     /// is the switch's own.
+    ///
+    /// From one layout to another a table's number means something else, and nothing behind the hooks is the same before and
+    /// after. So all of the old goes, then the hooks change, then all of the new comes: what is to be led by our flows drops
+    /// meanwhile. In one table low priorities go first and come last, so a packet meets what belongs to it, or nothing.
     #[must_use]
     pub fn ordered(&self) -> String {
+        if self.relaid {
+            return self.rebuilt();
+        }
         let stops = |flow: &Flow| restricts(flow, &self.denying);
         let hooks = |flow: &Flow| flow.key.table == table::HOOK;
         let leads = |flow: &Flow| LEADS.contains(&flow.key.table);
@@ -194,13 +203,43 @@ impl FlowPlan {
                 }
             }
         }
-        arriving.sort_by_key(|new| std::cmp::Reverse(new.key.priority));
-        leaving.sort_by_key(|old| old.flow.key.priority);
-        let mut hooks = String::new();
-        arriving.into_iter().for_each(|new| add(&new.key, &new.actions, &mut hooks));
-        leaving.into_iter().for_each(|old| delete(old.cookie, &old.flow.key, &mut hooks));
-        narrow + &hooks + &wide
+        narrow + &change_hooks(arriving, leaving) + &wide
     }
+
+    /// [`Self::ordered`], from one layout to another.
+    fn rebuilt(&self) -> String {
+        let is_hook = |flow: &&Flow| flow.key.table == table::HOOK;
+        let coming = self.changes.iter().filter_map(|change| match change {
+            Change::Add(new) | Change::Replace { new, .. } => Some(new),
+            Change::Remove(_) => None,
+        });
+        let (arriving, mut coming): (Vec<&Flow>, Vec<&Flow>) = coming.partition(is_hook);
+        let leaving = self.changes.iter().filter_map(|change| match change {
+            Change::Remove(old) => Some(old),
+            Change::Replace { old, .. } => Some(old).filter(|old| !is_hook(&&old.flow)),
+            Change::Add(_) => None,
+        });
+        let (leaving, mut going): (Vec<&ObservedFlow>, Vec<&ObservedFlow>) =
+            leaving.partition(|old| is_hook(&&old.flow));
+        // Within a priority the tables behind come first: what leads there finds them whole. They go first, too, and with
+        // them what remembers a connection.
+        going.sort_by_key(|old| (old.flow.key.priority, std::cmp::Reverse(old.flow.key.table)));
+        coming.sort_by_key(|new| std::cmp::Reverse((new.key.table, new.key.priority)));
+        let (mut narrow, mut wide) = (String::new(), String::new());
+        going.into_iter().for_each(|old| delete(old.cookie, &old.flow.key, &mut narrow));
+        coming.into_iter().for_each(|new| add(&new.key, &new.actions, &mut wide));
+        narrow + &change_hooks(arriving, leaving) + &wide
+    }
+}
+
+/// Those of high priority come first and go last.
+fn change_hooks(mut arriving: Vec<&Flow>, mut leaving: Vec<&ObservedFlow>) -> String {
+    arriving.sort_by_key(|new| std::cmp::Reverse(new.key.priority));
+    leaving.sort_by_key(|old| old.flow.key.priority);
+    let mut hooks = String::new();
+    arriving.into_iter().for_each(|new| add(&new.key, &new.actions, &mut hooks));
+    leaving.into_iter().for_each(|old| delete(old.cookie, &old.flow.key, &mut hooks));
+    hooks
 }
 
 fn add(key: &Key, actions: &[Action], text: &mut String) {
@@ -244,13 +283,14 @@ pub fn plan(
     let old: Vec<&Flow> = observed.flows.iter().map(|observed| &observed.flow).collect();
     let mut compiled = compile(host, switch, bridge, standing.unwrap_or_else(|| Epoch::seeded(seed)))?;
     let denying = denying_conjunctions(old.iter().copied().chain(&compiled.flows));
+    let relaid = observed.has_another_layout();
     if let Some(epoch) = standing
-        && narrows(&old, &compiled.flows, &denying)
+        && (relaid || narrows(&old, &compiled.flows, &denying))
     {
         compiled = compile(host, switch, bridge, epoch.next())?;
     }
     let changes = diff(observed, &compiled.flows);
-    Ok(FlowPlan { changes, complaints: compiled.complaints, missing: compiled.missing, denying })
+    Ok(FlowPlan { changes, complaints: compiled.complaints, missing: compiled.missing, denying, relaid })
 }
 
 /// Both lists are sorted by key.
@@ -282,11 +322,18 @@ impl Observed {
     /// The epoch under which connections are remembered now.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
-        let accepting = self.flows.iter().filter(|observed| observed.flow.key.table == table::ACCEPT);
-        accepting.flat_map(|observed| &observed.flow.actions).find_map(|action| match action {
-            Action::Commit(mark) => Epoch::from_mark(Mark::new(*mark)?),
+        // By what they do, not by where they stand: another layout has them elsewhere.
+        self.flows.iter().flat_map(|observed| &observed.flow.actions).find_map(|action| match action {
+            Action::Commit { mark, .. } => Epoch::from_mark(Mark::new(*mark)?),
             _ => None,
         })
+    }
+
+    /// Whether flows behind the hooks are of another layout. Those that dom0 itself writes at boot are not: they stand in
+    /// table 0, and say which networks are guarded.
+    fn has_another_layout(&self) -> bool {
+        let behind = |flow: &Flow| (table::SOURCE..=table::WIRE).contains(&flow.key.table);
+        self.flows.iter().any(|observed| observed.cookie != FLOW_COOKIE && behind(&observed.flow))
     }
 }
 

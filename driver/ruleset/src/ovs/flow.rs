@@ -179,6 +179,15 @@ impl Match {
     }
 }
 
+/// A conntrack zone. Zone 0 is dom0's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Zone {
+    /// This one.
+    Is(std::num::NonZeroU16),
+    /// The one that [`super::table::NETWORK`] holds: as the first layout had it. It is read, and never written.
+    InRegister,
+}
+
 /// What a flow does. An empty list drops.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
@@ -190,10 +199,20 @@ pub enum Action {
     Resubmit(u8),
     /// Into a register.
     Load(Register, u32),
-    /// Through connection tracking, in the zone that [`super::table::NETWORK`] holds, and on in a table.
-    Track(u8),
-    /// Remember the connection, with this under [`crate::iptables::MARK_MASK`] in its mark.
-    Commit(u32),
+    /// Through connection tracking, and on in a table.
+    Track {
+        /// In this zone.
+        zone: Zone,
+        /// The table.
+        next: u8,
+    },
+    /// Remember the connection.
+    Commit {
+        /// In this zone.
+        zone: Zone,
+        /// This, under [`crate::iptables::MARK_MASK`], is in its mark then.
+        mark: u32,
+    },
     /// One dimension of two of a conjunction.
     Conjunction {
         /// Its id.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::flow::{Action, CtState, Destination, Ether, Flow, Match, OfPort, Register, Vlan};
+use super::flow::{Action, CtState, Destination, Ether, Flow, Match, OfPort, Register, Vlan, Zone};
 use super::parse::Observed;
 use super::table;
 use crate::ids::Mac;
@@ -149,16 +149,19 @@ impl<'a> Walk<'a, '_, '_> {
                 self.table(*table)?;
             }
             Action::Load(register, value) => self.registers[usize::from(*register)] = *value,
-            Action::Track(table) => {
+            Action::Track { zone, next } => {
                 // The table gets a copy that is tracked; the rest of the list goes on with the packet, untracked.
                 let before = (self.registers, None, self.vlan);
-                self.outcome.zone = Some(self.register(table::NETWORK) & 0xffff);
+                self.outcome.zone = Some(match zone {
+                    Zone::Is(number) => number.get().into(),
+                    Zone::InRegister => self.register(table::NETWORK) & 0xffff,
+                });
                 let state = CtState::TRK.and(self.arrival.state);
                 self.tracked = Some((state, self.arrival.mark));
-                self.table(*table)?;
+                self.table(*next)?;
                 (self.registers, self.tracked, self.vlan) = before;
             }
-            Action::Commit(mark) => {
+            Action::Commit { mark, .. } => {
                 self.outcome.commit = Some((self.arrival.mark & !MARK_MASK) | mark);
                 // As of OVS 2.8; before, the state stayed.
                 self.tracked = None;

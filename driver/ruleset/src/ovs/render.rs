@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::flow::{Action, CtMatch, CtState, Destination, Ether, Key, Masked, Match, OfPort, Vlan};
+use super::flow::{Action, CtMatch, CtState, Destination, Ether, Key, Masked, Match, OfPort, Vlan, Zone};
 use super::table;
 use crate::model::Protocol;
 
@@ -197,21 +197,27 @@ impl fmt::Display for Actions<'_> {
     }
 }
 
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Is(number) => write!(f, "{number}"),
+            Self::InRegister => write!(f, "NXM_NX_REG{}[0..15]", table::NETWORK),
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let zone = table::NETWORK;
         match self {
             Self::Output(OfPort::Local) => f.write_str("LOCAL"),
             Self::Output(port) => write!(f, "output:{port}"),
             Self::Normal => f.write_str("NORMAL"),
             Self::Resubmit(table) => write!(f, "resubmit(,{table})"),
             Self::Load(register, value) => write!(f, "load:{value:#x}->NXM_NX_REG{register}[]"),
-            Self::Track(table) => write!(f, "ct(table={table},zone=NXM_NX_REG{zone}[0..15])"),
-            Self::Commit(mark) => write!(
-                f,
-                "ct(commit,zone=NXM_NX_REG{zone}[0..15],exec(load:{:#x}->NXM_NX_CT_MARK[8..31]))",
-                mark >> 8
-            ),
+            Self::Track { zone, next } => write!(f, "ct(table={next},zone={zone})"),
+            Self::Commit { zone, mark } => {
+                write!(f, "ct(commit,zone={zone},exec(load:{:#x}->NXM_NX_CT_MARK[8..31]))", mark >> 8)
+            }
             Self::Conjunction { id, dimension } => write!(f, "conjunction({id},{dimension}/2)"),
             Self::PopVlan => f.write_str("pop_vlan"),
             // OpenFlow's vlan_vid has a bit that says "there is a header".

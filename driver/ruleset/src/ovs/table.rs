@@ -1,4 +1,7 @@
 //! Our tables and registers. XAPI's PVS proxy has tables 101 and 102; everybody else lives in table 0.
+//!
+//! Every flow leads to a table with a higher number than its own, so no packet goes round in circles: dom0's plugin takes no
+//! other flow.
 
 use super::flow::Register;
 
@@ -22,42 +25,42 @@ pub const GROUPS_EGRESS: u8 = 66;
 pub const RULES_EGRESS: u8 = 67;
 /// Did one of them pass?
 pub const JUDGED_EGRESS: u8 = 68;
-/// Connection tracking for what comes from elsewhere.
-pub const TRACK_TO: u8 = 69;
-/// Who receives?
-pub const DELIVER: u8 = 70;
-/// Broadcast and multicast: one bucket of receivers after the other, then the rest.
-pub const MANY: u8 = 71;
-/// The receiver's side: essentials, state.
-pub const INGRESS: u8 = 72;
-/// The operator's rules for receivers.
-pub const PROVIDER_INGRESS: u8 = 73;
-/// Which groups does the receiver have?
-pub const GROUPS_INGRESS: u8 = 74;
-/// The groups' rules, and the members they refer to.
-pub const RULES_INGRESS: u8 = 75;
-/// Did one of them pass?
-pub const JUDGED_INGRESS: u8 = 76;
-/// The connection is remembered as judged well.
-pub const ACCEPT: u8 = 77;
-/// To the receiver's interfaces.
-pub const OUTPUT: u8 = 78;
-/// To what is not filtered: the connection is remembered if a rule passed it.
-pub const REST: u8 = 79;
-/// To what is not filtered.
-pub const REST_OUTPUT: u8 = 80;
-/// One bucket of receivers.
-pub const BUCKET: u8 = 81;
-/// The connection is revoked unless it was judged well in this epoch.
-pub const DENY: u8 = 82;
 /// On which network is an untagged packet?
-pub const UNTAGGED: u8 = 83;
-/// From the wire to nobody we know.
-pub const WIRE: u8 = 84;
+pub const UNTAGGED: u8 = 69;
 /// Is the MAC asked for one of ours on this network?
-pub const OURS: u8 = 85;
+pub const OURS: u8 = 70;
+/// Connection tracking for what comes from elsewhere.
+pub const TRACK_TO: u8 = 71;
+/// Who receives?
+pub const DELIVER: u8 = 72;
+/// Broadcast and multicast: one bucket of receivers after the other, then the rest.
+pub const MANY: u8 = 73;
+/// One bucket of receivers.
+pub const BUCKET: u8 = 74;
+/// The receiver's side: essentials, state.
+pub const INGRESS: u8 = 75;
+/// The operator's rules for receivers.
+pub const PROVIDER_INGRESS: u8 = 76;
+/// Which groups does the receiver have?
+pub const GROUPS_INGRESS: u8 = 77;
+/// The groups' rules, and the members they refer to.
+pub const RULES_INGRESS: u8 = 78;
+/// Did one of them pass?
+pub const JUDGED_INGRESS: u8 = 79;
+/// The connection is remembered as judged well.
+pub const ACCEPT: u8 = 80;
+/// To the receiver's interfaces.
+pub const OUTPUT: u8 = 81;
+/// To what is not filtered: the connection is remembered if a rule passed it.
+pub const REST: u8 = 82;
+/// To what is not filtered.
+pub const REST_OUTPUT: u8 = 83;
 /// Has any of the ports that share a MAC accepted?
-pub const SETTLE: u8 = 86;
+pub const SETTLE: u8 = 84;
+/// The connection is revoked unless it was judged well in this epoch.
+pub const DENY: u8 = 85;
+/// From the wire to nobody we know.
+pub const WIRE: u8 = 86;
 /// Which networks of the bridge are guarded. No packet comes here: the plugin reads it, to close them after a restart.
 pub const GUARDED: u8 = 87;
 /// Which VM reaches XAPI from which of them all the same. No packet comes here either.
@@ -68,7 +71,7 @@ pub const TRIAL: u8 = 99;
 
 /// How the packet passed the sender's side: see [`way`]. (All registers are below 8: Open vSwitch 2.5 has no more.)
 pub const WAY: Register = 4;
-/// The network, which is also the conntrack zone.
+/// The network. Its number is that of its conntrack zone, too.
 pub const NETWORK: Register = 5;
 /// The sending port.
 pub const FROM: Register = 6;

@@ -123,19 +123,31 @@ fn one_change(seed: u64, how: How, moments: usize) -> Result<(), String> {
         rewrite(&mut world, &mut r);
     }
     let after_host = world.host();
-    let change = plan(&after_host, &ports, &parent(), &before.observed(), 77).unwrap();
+    let cases: Vec<Case<'_>> =
+        (0..PACKETS).filter_map(|_| case(&mut r, &world, &before_host, &ports)).collect();
+    opens_nothing(&mut r, before, cases, (&after_host, &ports), moments)
+}
+
+/// From flows that stand to those of a policy: the bundle leads there, and at no moment of the single changes does anything
+/// pass that passes neither before nor after.
+fn opens_nothing(
+    r: &mut Random,
+    before: Model,
+    cases: Vec<Case<'_>>,
+    (after_host, ports): (&HostPolicy, &OvsHost),
+    moments: usize,
+) -> Result<(), String> {
+    let change = plan(after_host, ports, &parent(), &before.observed(), 77).unwrap();
     let mut after = before.clone();
     after.apply(&change.bundle());
-    if !plan(&after_host, &ports, &parent(), &after.observed(), 77).unwrap().is_empty() {
+    if !plan(after_host, ports, &parent(), &after.observed(), 77).unwrap().is_empty() {
         return Err("the bundle does not lead to what was planned".to_owned());
     }
 
-    let cases: Vec<Case<'_>> =
-        (0..PACKETS).filter_map(|_| case(&mut r, &world, &before_host, &ports)).collect();
     let epoch = before.observed().epoch().unwrap_or_else(|| Epoch::seeded(77));
     let mut with_state = Vec::new();
     for case in cases {
-        let (state, mark, _) = state(&mut r, &case.packet, epoch);
+        let (state, mark, _) = state(r, &case.packet, epoch);
         with_state.push((case, (state, mark)));
     }
     let cases = with_state;
@@ -151,7 +163,7 @@ fn one_change(seed: u64, how: How, moments: usize) -> Result<(), String> {
             continue;
         }
         // The write may be cut off here: who lost a permission loses the connection all the same.
-        let resumed = plan(&after_host, &ports, &parent(), &moment.observed(), 99).unwrap();
+        let resumed = plan(after_host, ports, &parent(), &moment.observed(), 99).unwrap();
         let mut then = moment.clone();
         then.apply(&resumed.bundle());
         if ended.is_some() && then.observed().epoch() == ended {
@@ -186,6 +198,47 @@ proptest! {
         let result = one_change(seed, how, MOMENTS);
         prop_assert!(result.is_ok(), "seed {seed:#x}, {how:?}\n{}", result.unwrap_err());
     }
+}
+
+/// What the first layout had: `add` lines of its compiler, each file for a policy and a switch of the generator then.
+const FIRST_LAYOUT: [(u64, &str); 4] = [
+    (0, include_str!("layout-1/0.flows")),
+    (10, include_str!("layout-1/10.flows")),
+    (15, include_str!("layout-1/15.flows")),
+    (28, include_str!("layout-1/28.flows")),
+];
+
+/// An upgrade of the driver: the tables have other numbers, and zones are no longer in a register.
+#[test]
+fn from_the_first_layout_nothing_opens_on_the_way() {
+    let (mut passed, mut seeds) = (0, 0..);
+    for (seed, text) in FIRST_LAYOUT {
+        let mut before = Model::default();
+        before.apply(text);
+        let mut r = Random(seed);
+        let mut world = world(&mut r);
+        let host = world.host();
+        let ports = switch(&mut r, &host);
+        for edits in 0..4 {
+            (0..edits).for_each(|_| world.edit(&mut r));
+            let after = world.host();
+            let mut r = Random(seeds.next().unwrap());
+            let cases: Vec<Case<'_>> =
+                (0..4 * PACKETS).filter_map(|_| case(&mut r, &world, &host, &ports)).collect();
+            let news: Vec<_> = cases.iter().map(|case| sent(&before, case)).collect();
+            passed += news.iter().filter(|outcome| !outcome.outputs.is_empty()).count();
+            opens_nothing(&mut r, before.clone(), cases, (&after, &ports), 60).unwrap();
+        }
+    }
+    assert!(passed > 20, "of the packets sent, only {passed} passed the flows that the fixtures hold");
+}
+
+/// What becomes of a packet as the first of its connection.
+fn sent(model: &Model, case: &Case<'_>) -> Outcome {
+    let observed = model.observed();
+    let (packet, in_port, vlan) = (&case.packet, case.from.ofport, header(case.tag, case.from));
+    let arrival = Arrival { packet, in_port, vlan, state: CtState::NEW, mark: 0 };
+    Tables::new(&observed).send(arrival).unwrap()
 }
 
 /// Every moment of one change.

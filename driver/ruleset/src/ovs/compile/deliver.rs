@@ -55,7 +55,7 @@ pub(super) fn write(layout: &Layout<'_>, epoch: Epoch, out: &mut Builder) -> Res
         rest(layout, net, out);
     }
     out.otherwise(table::REST_OUTPUT, super::default_verdict());
-    remember(epoch, out);
+    remember(&layout.nets, epoch, out);
     Ok(())
 }
 
@@ -66,7 +66,7 @@ fn receive(id: u32) -> [Action; 2] {
 /// Broadcast and multicast: each filtered port by its own rules, then the rest.
 fn many(layout: &Layout<'_>, net: &Net, out: &mut Builder) -> Result<(), CompileError> {
     let mut buckets: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for site in layout.ports.iter().filter(|site| site.network == net.number) {
+    for site in layout.ports.iter().filter(|site| site.network == net.number()) {
         buckets.entry(site.id % BUCKETS).or_default().push(site.id);
     }
     let mut actions = Vec::new();
@@ -77,12 +77,12 @@ fn many(layout: &Layout<'_>, net: &Net, out: &mut Builder) -> Result<(), Compile
         }
         ids.sort_unstable();
         let matches =
-            Match::default().register(table::NETWORK, net.number).register(table::BUCKET_NUMBER, bucket);
+            Match::default().register(table::NETWORK, net.number()).register(table::BUCKET_NUMBER, bucket);
         out.add(table::BUCKET, 50, matches, ids.into_iter().flat_map(receive));
         actions.extend([Action::Load(table::BUCKET_NUMBER, bucket), Action::Resubmit(table::BUCKET)]);
     }
     actions.push(Action::Resubmit(table::REST));
-    let network = Match::default().register(table::NETWORK, net.number);
+    let network = Match::default().register(table::NETWORK, net.number());
     out.add(table::MANY, 50, network.clone(), actions);
     let many = Match { dl_dst: Some(Destination::Many), ..network };
     out.add(table::DELIVER, 90, many, [Action::Resubmit(table::MANY)]);
@@ -91,7 +91,7 @@ fn many(layout: &Layout<'_>, net: &Net, out: &mut Builder) -> Result<(), Compile
 
 /// What is not filtered on this network.
 fn rest(layout: &Layout<'_>, net: &Net, out: &mut Builder) {
-    let network = Match::default().register(table::NETWORK, net.number);
+    let network = Match::default().register(table::NETWORK, net.number());
     if !net.explicit {
         out.add(table::REST_OUTPUT, 50, network, [Action::Normal]);
         return;
@@ -125,17 +125,18 @@ pub(super) fn copies(layout: &Layout<'_>, net: &Net, to: impl Fn(&Other) -> bool
 }
 
 /// What passed by a rule is remembered as judged well in this epoch; what no rule allowed is cut.
-fn remember(epoch: Epoch, out: &mut Builder) {
-    let commit = Action::Commit(epoch.mark().value());
+fn remember(nets: &[Net], epoch: Epoch, out: &mut Builder) {
     let trackable =
         |ether| Match { ct_state: CtMatch { set: CtState::TRK, clear: CtState::INV }, ..of_ether(ether) };
-    for ether in [Ether::Ipv4, Ether::Ipv6] {
-        let judged = trackable(ether);
-        let accept = [commit.clone(), Action::Load(table::ACCEPTED, 1), Action::Resubmit(table::OUTPUT)];
+    for (net, ether) in nets.iter().flat_map(|net| [(net, Ether::Ipv4), (net, Ether::Ipv6)]) {
+        let remembers = |mark: Mark| Action::Commit { zone: net.zone(), mark: mark.value() };
+        let judged = trackable(ether).register(table::NETWORK, net.number());
+        let well = remembers(epoch.mark());
+        let accept = [well.clone(), Action::Load(table::ACCEPTED, 1), Action::Resubmit(table::OUTPUT)];
         out.add(table::ACCEPT, 50, judged.clone(), accept);
         let by_rules = judged.clone().register(table::WAY, table::way::RULES);
-        out.add(table::REST, 50, by_rules, [commit.clone(), Action::Resubmit(table::REST_OUTPUT)]);
-        out.add(table::DENY, 80, judged, [Action::Commit(Mark::REVOKED.value())]);
+        out.add(table::REST, 50, by_rules, [well, Action::Resubmit(table::REST_OUTPUT)]);
+        out.add(table::DENY, 80, judged, [remembers(Mark::REVOKED)]);
     }
     out.otherwise(table::ACCEPT, [Action::Resubmit(table::OUTPUT)]);
     out.otherwise(table::REST, [Action::Resubmit(table::REST_OUTPUT)]);

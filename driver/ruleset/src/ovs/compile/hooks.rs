@@ -76,7 +76,7 @@ pub(super) fn leave(site: &Site<'_>) -> [Action; 3] {
 /// guarded, for the switch does not tell flows on which network a port is.
 fn strangers(layout: &Layout<'_>, out: &mut Builder) {
     let access = layout.nets.iter().flat_map(|net| &net.access).map(|other| &other.ofport);
-    for ofport in access.chain(&layout.trunks) {
+    for ofport in access.chain(&layout.no_guests) {
         let from = Match { in_port: Some(*ofport), ..Match::default() };
         out.add(table::HOOK, priority::KNOWN, from, [Action::Normal]);
     }
@@ -195,6 +195,6 @@ pub(super) fn on_trunks(layout: &Layout<'_>, net: &Net) -> Vec<(OfPort, Vlan)> {
 
 pub(super) fn arrive(net: &Net, tagged: bool, next: u8) -> Vec<Action> {
     let mut actions = if tagged { vec![Action::PopVlan] } else { Vec::new() };
-    actions.extend([Action::Load(table::NETWORK, net.number), Action::Resubmit(next)]);
+    actions.extend([Action::Load(table::NETWORK, net.number()), Action::Resubmit(next)]);
     actions
 }

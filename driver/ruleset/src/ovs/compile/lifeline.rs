@@ -38,10 +38,10 @@ fn says(layout: &Layout<'_>, net: &Net, line: &Lifeline, out: &mut Builder) {
         }
     };
     let copies = if net.explicit { arrive(net, false, table::TRACK_TO) } else { vec![Action::Normal] };
-    for (ofport, _) in layout.unknown.iter().filter(|(_, number)| *number == net.number) {
+    for (ofport, _) in layout.unknown.iter().filter(|(_, number)| *number == net.number()) {
         from(*ofport, &all, &copies);
     }
-    for site in layout.ports.iter().filter(|site| site.network == net.number) {
+    for site in layout.ports.iter().filter(|site| site.network == net.number()) {
         for ofport in site.ofports.iter().filter(|_| macs(site.port).contains(&line.mac)) {
             from(*ofport, &calls, &leave(site));
         }

@@ -1,11 +1,12 @@
 //! Which packet is whose: the ports of one bridge, sorted into filtered ones, others, and wires.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 
 use super::{CompileError, digest, numbers};
 use crate::ids::{Interface, Mac, VifUuid};
 use crate::model::{Port, PortSecurity};
-use crate::ovs::flow::{Destination, Flow, Key, OfPort};
+use crate::ovs::flow::{Destination, Flow, Key, OfPort, Zone};
 use crate::ovs::host::{OvsHost, PortKind, SwitchPort};
 use crate::ovs::table;
 use crate::resolve::{Attachment, HostPolicy};
@@ -37,13 +38,25 @@ pub(super) struct Other {
 /// A network with something to enforce on this bridge.
 pub(super) struct Net {
     pub(super) name: Interface,
-    pub(super) number: u32,
+    number: NonZeroU16,
     pub(super) tag: Option<u16>,
     pub(super) guarded: bool,
     /// Ports on which its packets have no VLAN header.
     pub(super) access: Vec<Other>,
     /// Whether the copies for many can be made port by port: not on a bond, whose members only `NORMAL` can choose from.
     pub(super) explicit: bool,
+}
+
+impl Net {
+    /// Its number in registers.
+    pub(super) fn number(&self) -> u32 {
+        self.number.get().into()
+    }
+
+    /// Where its connections are tracked: the number alone tells networks apart, in registers and in the kernel.
+    pub(super) fn zone(&self) -> Zone {
+        Zone::Is(self.number)
+    }
 }
 
 /// One bridge, sorted.
@@ -63,6 +76,10 @@ pub(super) struct Layout<'a> {
     pub(super) unseen: BTreeSet<Mac>,
     /// Ports on which such a MAC may be seen all the same: they are known, and not filtered.
     pub(super) bystanders: Vec<OfPort>,
+    /// Ports that are no guest's, on whatever network, or none.
+    pub(super) no_guests: Vec<OfPort>,
+    /// Dom0's own MACs: what is sent there is dom0's, whichever guest claims them.
+    own: BTreeSet<Mac>,
     /// Every network of the bridge is guarded: a port that nobody knows can only be a VIF without rules.
     pub(super) all_guarded: bool,
     pub(super) missing: Vec<VifUuid>,
@@ -83,7 +100,9 @@ impl<'a> Layout<'a> {
             }
         }
         // Conntrack zones are the kernel's: one number per network of the whole host, not of the bridge.
-        let zones = numbers(switch.networks.keys(), |name| digest(&[name.as_str()]), 0xffff);
+        let zones = numbers(switch.networks.keys(), |name| digest(&[name.as_str()]), u16::MAX.into());
+        let zone =
+            |name| zones.get(name).and_then(|zone| NonZeroU16::try_from(u16::try_from(*zone).ok()?).ok());
         let vifs: BTreeSet<_> = host.ports().map(|port| &port.vif).collect();
         let ids = numbers(vifs, |vif| digest(&[vif.as_str()]), u32::MAX);
         let mut layout = Self {
@@ -95,6 +114,12 @@ impl<'a> Layout<'a> {
             foreign: Vec::new(),
             unseen: BTreeSet::new(),
             bystanders: Vec::new(),
+            no_guests: switch_ports
+                .iter()
+                .filter(|port| !matches!(port.kind, PortKind::Guest { .. }))
+                .map(|port| port.ofport)
+                .collect(),
+            own: switch_ports.iter().filter_map(own_mac).collect(),
             all_guarded: switch.networks_of(bridge).all(|(name, _)| host.guarded.contains(name)),
             missing: Vec::new(),
             complaints: Vec::new(),
@@ -121,7 +146,10 @@ impl<'a> Layout<'a> {
             if moves_here || arriving && ofports.is_empty() {
                 let own: BTreeSet<Mac> =
                     host.lifelines_on(place.bridge.as_str()).map(|line| line.mac).collect();
-                let silent = macs(place.port).into_iter().filter(|mac| closed && !own.contains(mac));
+                let dom0s = &layout.own;
+                let silent = macs(place.port)
+                    .into_iter()
+                    .filter(|mac| closed && !own.contains(mac) && !dom0s.contains(mac));
                 layout.unseen.extend(silent);
                 continue;
             }
@@ -143,7 +171,8 @@ impl<'a> Layout<'a> {
             layout.bystanders = switch_ports.iter().filter(stays).map(|port| port.ofport).collect();
         }
         for (name, tag) in switch.networks_of(bridge) {
-            let Some(&number) = zones.get(name) else { continue };
+            let Some(zone) = zone(name) else { continue };
+            let number = zone.get().into();
             let guarded = host.guarded.contains(name);
             let on_it = |port: &&SwitchPort| port.tag == tag && !layout.trunks.contains(&port.ofport);
             if !guarded && !layout.ports.iter().any(|site| site.network == number) {
@@ -154,11 +183,12 @@ impl<'a> Layout<'a> {
             for port in switch_ports.iter().filter(on_it).collect::<Vec<_>>() {
                 match (taken.get(port.name.as_str()), &port.kind) {
                     (Some(owner), _) if owner.security == PortSecurity::On => {}
-                    (Some(owner), _) => access.push(vouched_for(port, owner)),
+                    (Some(owner), _) => access.push(vouched_for(port, owner).without(&layout.own)),
                     (None, PortKind::Guest { mac, .. }) if guarded => {
                         layout.unknown.push((port.ofport, number));
                         layout.unknown_macs.extend(mac.map(|mac| (number, mac)));
                     }
+                    (None, PortKind::Guest { .. }) => access.push(other(port).without(&layout.own)),
                     (None, _) => access.push(other(port)),
                 }
             }
@@ -168,8 +198,16 @@ impl<'a> Layout<'a> {
                      multicast and unknown unicast reach every guest of the network"
                 ));
             }
-            layout.nets.push(Net { name: name.clone(), number, tag, guarded, access, explicit: !bonded });
+            layout.nets.push(Net {
+                name: name.clone(),
+                number: zone,
+                tag,
+                guarded,
+                access,
+                explicit: !bonded,
+            });
         }
+        layout.say_who_claims_dom0s_macs(bridge);
         for locked in layout.nets.iter().flat_map(|n| &n.access).filter(|other| other.locked) {
             layout.complaints.push(format!(
                 "{bridge}: port {} is locked by XAPI and no port of ours; what it sends to many is not filtered",
@@ -179,6 +217,17 @@ impl<'a> Layout<'a> {
         Ok(layout)
     }
 
+    fn say_who_claims_dom0s_macs(&mut self, bridge: &Interface) {
+        for site in &self.ports {
+            for mac in macs(site.port).intersection(&self.own) {
+                self.complaints.push(format!(
+                    "{bridge}: {} claims {mac}, which is dom0's own there; what is sent to it stays dom0's",
+                    site.port.vif
+                ));
+            }
+        }
+    }
+
     pub(super) fn has_nothing_to_enforce(&self) -> bool {
         self.nets.is_empty() && self.unseen.is_empty()
     }
@@ -186,11 +235,11 @@ impl<'a> Layout<'a> {
     /// Who receives what is sent to a MAC on a network; nobody, if it is an unknown VIF's.
     pub(super) fn receivers(&self) -> BTreeMap<(u32, Mac), Vec<u32>> {
         let mut receivers: BTreeMap<(u32, Mac), Vec<u32>> = BTreeMap::new();
-        for key in &self.unknown_macs {
+        for key in self.unknown_macs.iter().filter(|(_, mac)| !self.own.contains(mac)) {
             receivers.entry(*key).or_default();
         }
         for site in &self.ports {
-            for mac in macs(site.port) {
+            for mac in macs(site.port).difference(&self.own).copied() {
                 receivers.entry((site.network, mac)).or_default().push(site.id);
             }
         }
@@ -213,7 +262,7 @@ impl<'a> Layout<'a> {
     }
 
     pub(super) fn net(&self, number: u32) -> Option<&Net> {
-        self.nets.iter().find(|net| net.number == number)
+        self.nets.iter().find(|net| net.number() == number)
     }
 }
 
@@ -246,6 +295,22 @@ impl Place<'_> {
             }
             PortKind::Internal { .. } | PortKind::Wire { .. } => false,
         }
+    }
+}
+
+/// An interface of dom0's has its MAC.
+fn own_mac(port: &SwitchPort) -> Option<Mac> {
+    match port.kind {
+        PortKind::Internal { mac } => mac,
+        PortKind::Guest { .. } | PortKind::Wire { .. } => None,
+    }
+}
+
+impl Other {
+    /// None of dom0's MACs is behind it.
+    fn without(mut self, own: &BTreeSet<Mac>) -> Self {
+        self.macs.retain(|mac| !own.contains(mac));
+        self
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::site::{Site, macs};
+use super::site::{Net, Site, macs};
 use super::{Builder, of_ether};
 use crate::ids::Mac;
 use crate::model::{Family, Protocol};
@@ -94,11 +94,11 @@ fn unspecified() -> IpNet {
 }
 
 /// What holds for every filtered guest.
-pub(super) fn shared(out: &mut Builder) {
+pub(super) fn shared(nets: &[Net], out: &mut Builder) {
     out.otherwise(table::SOURCE, super::default_verdict());
-    track(table::TRACK_FROM, table::GUARD, out);
+    track(table::TRACK_FROM, table::GUARD, nets, out);
     out.otherwise(table::TRACK_FROM, super::default_verdict());
-    track(table::TRACK_TO, table::DELIVER, out);
+    track(table::TRACK_TO, table::DELIVER, nets, out);
     out.otherwise(table::TRACK_TO, [Action::Resubmit(table::DELIVER)]);
 
     // E1.6
@@ -128,13 +128,18 @@ pub(super) fn shared(out: &mut Builder) {
     out.otherwise(table::ND_LINK, super::default_verdict());
 }
 
-/// Through connection tracking, but for what the kernel does not track (`nf_conntrack_proto_icmpv6.c`): neighbour
-/// discovery and MLD, which it would call invalid.
-fn track(table: u8, next: u8, out: &mut Builder) {
+/// Through connection tracking, each network in its zone; but for what the kernel does not track
+/// (`nf_conntrack_proto_icmpv6.c`): neighbour discovery and MLD, which it would call invalid.
+fn track(table: u8, next: u8, nets: &[Net], out: &mut Builder) {
     for kind in (icmpv6::MLD_QUERY..=icmpv6::REDIRECT).chain([icmpv6::MLDV2_REPORT]) {
         out.add(table, 10, icmp6(kind), [Action::Resubmit(next)]);
     }
     for ether in [Ether::Ipv4, Ether::Ipv6] {
-        out.add(table, 5, of_ether(ether), [Action::Track(next)]);
+        for net in nets {
+            let here = of_ether(ether).register(table::NETWORK, net.number());
+            out.add(table, 5, here, [Action::Track { zone: net.zone(), next }]);
+        }
+        // Nothing goes past it, not even while networks come and go one flow at a time.
+        out.add(table, 1, of_ether(ether), super::default_verdict());
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::{Direction, PortRange, PortSecurity, Protocol, Remote, Service};
 use crate::ovs::fixtures::{bridge, host, rule, switch};
-use crate::ovs::flow::OfPort;
+use crate::ovs::flow::{OfPort, Zone};
 use crate::ovs::host::{PortKind, SwitchPort};
 use crate::ovs::{HOOK_PRIORITIES, table};
 
@@ -59,6 +59,31 @@ fn flows_stand_where_the_plugin_lets_them() {
     }
 }
 
+/// What dom0's plugin asks of every flow: no circles, and connections in a zone that is a network's and not dom0's.
+#[test]
+fn flows_lead_upwards_and_tracking_is_last() {
+    let mut host = host();
+    host.guarded.extend(["xapi5", "xenbr0"].map(|name| name.parse::<Interface>().unwrap()));
+    for flow in compiled(&host, &switch()).flows {
+        for (at, action) in flow.actions.iter().enumerate() {
+            let next = match action {
+                Action::Resubmit(next) => Some(*next),
+                Action::Track { next, .. } => {
+                    assert_eq!(at, flow.actions.len() - 1, "{flow}");
+                    Some(*next)
+                }
+                _ => None,
+            };
+            assert!(next.is_none_or(|next| next > flow.key.table), "{flow}");
+            if let Action::Track { zone, .. } | Action::Commit { zone, .. } = action {
+                let Zone::Is(number) = zone else { panic!("{flow}") };
+                let network = (table::NETWORK, u32::from(number.get()));
+                assert!(flow.key.matches.registers.contains(&network), "{flow}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_new_openflow_number_changes_only_hook_and_output() {
     let mut moved = switch();
@@ -113,6 +138,22 @@ fn a_flow_too_long_for_the_plugin_is_refused_here() {
     crowded.ports.values_mut().for_each(|ports| ports.extend(crowd.clone()));
     let refused = compile(&host(), &crowded, &bridge(), Epoch::seeded(0));
     assert!(matches!(refused, Err(CompileError::Long { table: table::REST_OUTPUT | table::WIRE, .. })));
+}
+
+/// XAPI lets whoever creates a VIF choose its MAC, and pairs name any.
+#[test]
+fn a_guest_with_dom0s_mac_gets_nothing_of_dom0s() {
+    let own = "02:00:00:00:00:01";
+    let mut host = host();
+    host.attachments[0].port.mac = own.parse().unwrap();
+    let compiled = compiled(&host, &switch());
+    let to = |flow: &&Flow| flow.to_string().contains(&format!("dl_dst={own}"));
+    let to: Vec<String> = compiled.flows.iter().filter(to).map(|flow| flow.to_string()).collect();
+    assert!(
+        to.iter().all(|flow| flow.ends_with("actions=NORMAL") || flow.ends_with("actions=output:2")),
+        "{to:#?}"
+    );
+    assert!(compiled.complaints[0].contains(own), "{:?}", compiled.complaints);
 }
 
 #[test]
@@ -180,16 +221,26 @@ fn who_makes_a_flow_too_long_is_named() {
 /// The VIF that was plugged a moment ago: no flow knows its number.
 #[test]
 fn where_all_networks_are_guarded_a_stranger_says_nothing() {
+    // A port of dom0's on a VLAN that is no network of XAPI's.
+    let mut switch = switch();
+    let own = PortKind::Internal { mac: None };
+    let elsewhere =
+        SwitchPort { name: "vlan7".to_owned(), ofport: OfPort::Number(6), tag: Some(7), kind: own };
+    switch.ports.values_mut().for_each(|ports| ports.push(elsewhere.clone()));
     let from_strangers = |guarded: &[&str]| {
         let mut host = host();
         host.guarded.extend(guarded.iter().map(|name| name.parse::<Interface>().unwrap()));
-        let text = text(&compiled(&host, &switch()));
+        let text = text(&compiled(&host, &switch));
         let speaks =
             |port: &str| text.contains(&format!("table=0,priority=45100,in_port={port},actions=NORMAL"));
-        (text.contains("table=0,priority=45000,actions=drop"), ["1", "2", "LOCAL"].map(speaks), speaks("5"))
+        (
+            text.contains("table=0,priority=45000,actions=drop"),
+            ["1", "2", "LOCAL", "6"].map(speaks),
+            speaks("5"),
+        )
     };
-    assert_eq!(from_strangers(&["xapi5", "xenbr0"]), (true, [true; 3], false));
-    assert_eq!(from_strangers(&["xapi5"]), (false, [false; 3], false));
+    assert_eq!(from_strangers(&["xapi5", "xenbr0"]), (true, [true; 4], false));
+    assert_eq!(from_strangers(&["xapi5"]), (false, [false; 4], false));
 }
 
 /// A VM that restarts has a port that no flow knows, and its driver cannot tell: the switch delivers its calls.

@@ -52,6 +52,31 @@ fn a_port_that_becomes_filtered_and_a_denial_that_comes_raise_the_epoch() {
     assert!(!raises(|_| {}));
 }
 
+/// In another layout the same number is another table's: of such flows nothing stays for a moment behind the hooks.
+#[test]
+fn from_another_layout_all_goes_before_the_hooks_change_and_all_comes_after() {
+    let mut observed = standing(&planned(&Observed::default(), |_| {}));
+    observed.flows.iter_mut().for_each(|observed| observed.cookie = COOKIE | 1);
+    let relaid = planned(&observed, |_| {});
+    assert!(relaid.relaid && relaid.bundle().contains(&format!("cookie={FLOW_COOKIE:#x}")));
+    let text = relaid.ordered();
+    let lines: Vec<&str> = text.lines().collect();
+    let hooks = |line: &&str| line.contains(",table=0,");
+    let (first, last) = (lines.iter().position(hooks).unwrap(), lines.iter().rposition(hooks).unwrap());
+    assert!(lines[..first].iter().all(|line| line.starts_with("delete_strict ")), "{text}");
+    assert!(lines[last + 1..].iter().all(|line| line.starts_with("add ")), "{text}");
+    let behind = observed.flows.iter().filter(|old| old.flow.key.table != table::HOOK).count();
+    assert_eq!((first, lines.len() - last - 1), (behind, behind));
+    // Connections are judged anew.
+    let next = format!("load:{:#x}->NXM_NX_CT_MARK[8..31]", Epoch::seeded(7).next().mark().value() >> 8);
+    assert!(text.contains(&next), "{text}");
+
+    // What dom0 writes at boot is no layout.
+    let mut closed = observed.clone();
+    closed.flows.retain(|old| old.flow.key.table == table::HOOK);
+    assert!(!planned(&closed, |_| {}).relaid);
+}
+
 #[test]
 fn flows_of_an_older_layout_are_replaced_and_all_goes_when_nothing_is_left_to_do() {
     let mut observed = standing(&planned(&Observed::default(), |_| {}));

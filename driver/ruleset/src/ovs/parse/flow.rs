@@ -9,9 +9,8 @@ use super::ObservedFlow;
 use crate::ids::Mac;
 use crate::iptables::MARK_MASK;
 use crate::ovs::flow::{
-    Action, CtMatch, CtState, Destination, Ether, Flow, Key, Masked, Match, OfPort, Register, Vlan,
+    Action, CtMatch, CtState, Destination, Ether, Flow, Key, Masked, Match, OfPort, Register, Vlan, Zone,
 };
-use crate::ovs::table;
 
 type Problem = String;
 
@@ -45,6 +44,7 @@ pub(super) fn parse(line: &str) -> Result<ObservedFlow, Problem> {
         }
     }
     matches.registers.sort_unstable();
+    belong_together(&matches)?;
     let cookie = cookie.ok_or("no cookie")?;
     let key = Key { table: number, priority, matches };
     Ok(ObservedFlow { flow: Flow { key, actions: parse_actions(actions)? }, cookie })
@@ -83,11 +83,27 @@ fn protocol(word: &str, matches: &mut Match) -> Result<(), Problem> {
         "sctp6" => (Ether::Ipv6, Some(132)),
         _ => return Err(format!("the match {word:.40?} is not known")),
     };
-    if matches.ether.replace(ether).is_some() {
+    if matches.ether.replace(ether).is_some() || protocol.is_some() && matches.nw_proto.is_some() {
         return Err("two protocols".to_owned());
     }
-    matches.nw_proto = protocol;
+    matches.nw_proto = matches.nw_proto.or(protocol);
     Ok(())
+}
+
+/// A switch shows fields of a protocol with the protocol, and each register once.
+fn belong_together(matches: &Match) -> Result<(), Problem> {
+    let Match { ether, nw_proto, source, destination, registers, .. } = matches;
+    let is_of = |net: &Option<IpNet>, arp| match net {
+        None => true,
+        Some(IpNet::V4(_)) => *ether == Some(Ether::Ipv4) || arp && *ether == Some(Ether::Arp),
+        Some(IpNet::V6(_)) => *ether == Some(Ether::Ipv6),
+    };
+    let proto = nw_proto.is_none() || matches!(ether, Some(Ether::Ipv4 | Ether::Ipv6));
+    let once = registers.windows(2).all(|pair| pair[0].0 != pair[1].0);
+    match proto && once && is_of(source, true) && is_of(destination, false) {
+        true => Ok(()),
+        false => Err("fields that do not belong together".to_owned()),
+    }
 }
 
 fn field_of(name: &str, value: &str, matches: &mut Match) -> Result<(), Problem> {
@@ -108,7 +124,7 @@ fn field_of(name: &str, value: &str, matches: &mut Match) -> Result<(), Problem>
                 _ => Destination::Exactly(mac(value)?),
             });
         }
-        "nw_proto" => matches.nw_proto = Some(decimal(value)?),
+        "nw_proto" if matches.nw_proto.is_none() => matches.nw_proto = Some(decimal(value)?),
         "nw_src" | "arp_spa" => matches.source = Some(IpNet::V4(v4(value)?)),
         "nw_dst" => matches.destination = Some(IpNet::V4(v4(value)?)),
         "ipv6_src" => matches.source = Some(IpNet::V6(v6(value)?)),
@@ -275,20 +291,26 @@ fn action(text: &str) -> Result<Action, Problem> {
 }
 
 fn track(inner: &str) -> Option<Action> {
-    let (mut commit, mut next, mut zone, mut mark) = (false, None, false, None);
-    let our_zone = format!("NXM_NX_REG{}[0..15]", table::NETWORK);
+    let (mut commit, mut next, mut zone, mut mark) = (false, None, None, None);
     for item in split(inner).ok()? {
         match item.split_once('=') {
             None if item == "commit" => commit = true,
             Some(("table", table)) => next = Some(table.parse().ok()?),
-            Some(("zone", text)) => zone = text == our_zone,
+            Some(("zone", text)) => zone = Some(parse_zone(text)?),
             _ => mark = Some(exec_mark(item.strip_prefix("exec(")?.strip_suffix(')')?)?),
         }
     }
     match (commit, next, mark) {
-        (false, Some(table), None) if zone => Some(Action::Track(table)),
-        (true, None, Some(mark)) if zone => Some(Action::Commit(mark)),
+        (false, Some(next), None) => Some(Action::Track { zone: zone?, next }),
+        (true, None, Some(mark)) => Some(Action::Commit { zone: zone?, mark }),
         _ => None,
+    }
+}
+
+fn parse_zone(text: &str) -> Option<Zone> {
+    match text.parse() {
+        Ok(number) => Some(Zone::Is(number)),
+        Err(_) => (text == Zone::InRegister.to_string()).then_some(Zone::InRegister),
     }
 }
 

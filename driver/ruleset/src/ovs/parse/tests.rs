@@ -1,5 +1,5 @@
 use super::*;
-use crate::ovs::flow::{Action, CtState, Destination, Ether, OfPort, Vlan};
+use crate::ovs::flow::{Action, CtState, Destination, Ether, OfPort, Vlan, Zone};
 
 /// What OVS 3.1 printed for flows of every kind that are compiled, statistics and all.
 const DUMP: &str = include_str!("tests/ovs-3.1.dump");
@@ -45,7 +45,10 @@ fn fields_mean_what_they_say() {
     assert_eq!(flow("ip actions=drop").key.priority, 32_768);
     let commit =
         "priority=1,ip actions=ct(commit,zone=NXM_NX_REG5[0..15],exec(set_field:0x700/0xffffff00->ct_mark))";
-    assert_eq!(flow(commit).actions, [Action::Commit(0x700)]);
+    assert_eq!(flow(commit).actions, [Action::Commit { zone: Zone::InRegister, mark: 0x700 }]);
+    let zone = Zone::Is(std::num::NonZeroU16::new(5).unwrap());
+    let track = "priority=1,ip,reg5=0x5 actions=ct(table=62,zone=5)";
+    assert_eq!(flow(track).actions, [Action::Track { zone, next: 62 }]);
 }
 
 /// Somebody else's flow under our cookie, added by `ovs-ofctl add-flow` without `-O`.
@@ -75,7 +78,13 @@ fn nothing_unknown_is_left_out() {
         (" cookie=0x4457427200000001, table=60, priority=1,ct_state=+snat actions=drop\n", "ct_state"),
         (" cookie=0x4457427200000001, table=60, priority=1 actions=flood\n", "flood"),
         (" cookie=0x4457427200000001, table=60, priority=1 actions=output:NXM_NX_REG1[]\n", "NXM"),
-        (" cookie=0x4457427200000001, table=60, priority=1 actions=ct(table=61,zone=5)\n", "ct(table=61"),
+        (" cookie=0x4457427200000001, table=60, priority=1 actions=ct(table=61,zone=0)\n", "ct(table=61"),
+        (" cookie=0x4457427200000001, table=60, priority=1 actions=ct(table=61,zone=65536)\n", "ct(table=61"),
+        (" cookie=0x4457427200000001, table=60, priority=1 actions=ct(table=61)\n", "ct(table=61"),
+        (
+            " cookie=0x4457427200000001, table=60, priority=1 actions=ct(table=61,zone=NXM_NX_REG6[0..15])\n",
+            "ct(table=61",
+        ),
         (
             " cookie=0x4457427200000001, table=60, priority=1 actions=ct(table=61,zone=NXM_NX_REG5[0..15],nat)\n",
             "nat",
