@@ -83,19 +83,15 @@ fn the_kernel_itself_is_out_of_reach() {
         "date -s 2020-01-01",
         "hostname elsewhere",
         "dmesg",
+        "strace -o /dev/null true",
         "ip netns add drawbridge-test",
-        "kill -0 1",
-        "kill -0 $PPID",
-        "kill -0 -1",
     ];
     let script: String = attempts
         .iter()
         .map(|attempt| format!("({attempt}) >/dev/null 2>&1 && echo '{attempt}' >>{dir}/worked\n"))
         .collect();
-    let script = script + &format!("kill -0 $$ && echo itself >{dir}/itself");
     run(&dom0, "iptables-restore", &script);
     assert_eq!(fs::read_to_string(dom0.dir.join("worked")).unwrap_or_default(), "");
-    assert_eq!(dom0.read("itself"), "itself\n");
 }
 
 /// The plugin's own file: a caller's program may be hijacked by what it reads, and must not forget nonces for it.

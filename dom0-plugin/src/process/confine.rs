@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::filter::{self, Filter};
 use super::mounts::{Change, Mounts};
-use super::{capabilities, check, limit_both};
+use super::{capabilities, check, filter, limit_both};
 
 /// Most memory a child may ask for. For the largest input iptables-legacy needs 120 MiB, iptables-nft 410 MiB.
 const ADDRESS_SPACE: u64 = 1024 * 1024 * 1024;
@@ -55,12 +54,12 @@ const STEPS: [&str; 6] =
 /// What has to be known beforehand could not be found out.
 pub(crate) fn confine(command: &mut Command, keeps: &Keeps<'_>) -> io::Result<Report> {
     let (reader, report) = io::pipe()?;
-    let mut prepared = Prepared {
+    let prepared = Prepared {
         // SAFETY: getpid cannot fail.
         parent: unsafe { libc::getpid() },
         mounts: Mounts::read(keeps.writable, keeps.read_only)?,
         capabilities: keeps.capabilities.iter().fold(0, |set, number| set | 1 << number),
-        filter: filter::prepare(),
+        filter: filter::program(),
         open: keeps.open.map(|fd| fd.as_raw_fd()),
         seconds: keeps.time.as_secs() + 1,
         report,
@@ -74,7 +73,7 @@ struct Prepared {
     parent: libc::pid_t,
     mounts: Mounts,
     capabilities: u64,
-    filter: Filter,
+    filter: Vec<libc::sock_filter>,
     open: Option<RawFd>,
     seconds: u64,
     report: PipeWriter,
@@ -82,16 +81,14 @@ struct Prepared {
 
 impl Prepared {
     /// In the child.
-    fn apply(&mut self) -> io::Result<()> {
-        self.filter.complete();
-        let this = &*self;
+    fn apply(&self) -> io::Result<()> {
         let steps: [&dyn Fn() -> io::Result<()>; STEPS.len()] = [
-            &|| this.limit(),
+            &|| self.limit(),
             &leave_mounts,
-            &|| this.mounts.apply(),
-            &|| capabilities::keep(this.capabilities),
-            &|| this.end_with_parent(),
-            &|| this.filter.install(),
+            &|| self.mounts.apply(),
+            &|| capabilities::keep(self.capabilities),
+            &|| self.end_with_parent(),
+            &|| filter::install(&self.filter),
         ];
         for (number, step) in (0_u8..).zip(steps) {
             if let Err(error) = step() {

@@ -14,11 +14,6 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_process_vm_writev,
     libc::SYS_kcmp,
     SYS_PIDFD_GETFD,
-    SYS_PIDFD_OPEN,
-    SYS_PIDFD_SEND_SIGNAL,
-    libc::SYS_tkill,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
     // Mounts and namespaces.
     libc::SYS_mount,
     libc::SYS_umount2,
@@ -72,11 +67,7 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_adjtimex,
 ];
 
-/// Signals by the number of a process, which is their first argument: root may send them to all that is root's. To itself only.
-const SIGNALS: [libc::c_long; 2] = [libc::SYS_kill, libc::SYS_tgkill];
-
 // Newer than some libc headers, and numbered alike everywhere.
-const SYS_PIDFD_SEND_SIGNAL: libc::c_long = 424;
 const SYS_IO_URING_SETUP: libc::c_long = 425;
 const SYS_IO_URING_ENTER: libc::c_long = 426;
 const SYS_IO_URING_REGISTER: libc::c_long = 427;
@@ -86,7 +77,6 @@ const SYS_FSOPEN: libc::c_long = 430;
 const SYS_FSCONFIG: libc::c_long = 431;
 const SYS_FSMOUNT: libc::c_long = 432;
 const SYS_FSPICK: libc::c_long = 433;
-const SYS_PIDFD_OPEN: libc::c_long = 434;
 const SYS_CLONE3: libc::c_long = 435;
 const SYS_PIDFD_GETFD: libc::c_long = 438;
 const SYS_MOUNT_SETATTR: libc::c_long = 442;
@@ -139,14 +129,7 @@ fn number(call: libc::c_long) -> u32 {
 }
 
 /// The filter as the kernel reads it.
-pub(super) struct Filter {
-    program: Vec<libc::sock_filter>,
-    /// Where it asks for the child's own number, which is not known before the fork.
-    own: Vec<usize>,
-}
-
-/// The filter for a child.
-pub(super) fn prepare() -> Filter {
+pub(super) fn program() -> Vec<libc::sock_filter> {
     let deny = |call| [instruction(IF_EQUAL, call, 0, 1), instruction(RETURN, error(libc::EPERM), 0, 0)];
     let mut program = vec![
         instruction(LOAD, offset::ARCHITECTURE, 0, 0),
@@ -160,17 +143,6 @@ pub(super) fn prepare() -> Filter {
         instruction(RETURN, error(libc::ENOSYS), 0, 0),
     ];
     program.extend(DENIED.iter().flat_map(|call| deny(number(*call))));
-    let mut own = Vec::new();
-    for call in SIGNALS {
-        own.push(program.len() + 2);
-        program.extend([
-            instruction(IF_EQUAL, number(call), 0, 4),
-            instruction(LOAD, offset::FIRST_ARGUMENT, 0, 0),
-            instruction(IF_EQUAL, 0, 0, 1),
-            instruction(RETURN, ALLOW, 0, 0),
-            instruction(RETURN, error(libc::EPERM), 0, 0),
-        ]);
-    }
     program.extend([
         instruction(IF_EQUAL, number(libc::SYS_clone), 1, 0),
         instruction(RETURN, ALLOW, 0, 0),
@@ -179,29 +151,16 @@ pub(super) fn prepare() -> Filter {
         instruction(RETURN, error(libc::EPERM), 0, 0),
         instruction(RETURN, ALLOW, 0, 0),
     ]);
-    Filter { program, own }
+    program
 }
 
-impl Filter {
-    /// In the child: writes its own number where it belongs.
-    pub(super) fn complete(&mut self) {
-        // SAFETY: getpid cannot fail.
-        let own = unsafe { libc::getpid() }.unsigned_abs();
-        for at in &self.own {
-            if let Some(instruction) = self.program.get_mut(*at) {
-                instruction.k = own;
-            }
-        }
-    }
-
-    /// From here on it holds for the calling process and all it starts.
-    pub(super) fn install(&self) -> io::Result<()> {
-        super::no_new_privileges()?;
-        let filter = libc::sock_fprog {
-            len: u16::try_from(self.program.len()).unwrap_or_default(),
-            filter: self.program.as_ptr().cast_mut(),
-        };
-        // SAFETY: `filter` names `len` instructions that live until the call is over; the kernel only reads them.
-        check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) })
-    }
+/// From here on it holds for the calling process and all it starts.
+pub(super) fn install(program: &[libc::sock_filter]) -> io::Result<()> {
+    super::no_new_privileges()?;
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).unwrap_or_default(),
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: `filter` names `len` instructions that live until the call is over; the kernel only reads them.
+    check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) })
 }
