@@ -333,22 +333,21 @@ fn a_place_where_somebody_elses_flow_stands() {
 /// Flows that could not be read back could not be mended either.
 #[test]
 fn what_stands_can_be_read() {
-    let flow = |n: usize| dumped("0x4457427200000002", &format!("table=67,reg3={n:#x},actions=drop"));
+    // Long ones, or there would be too many before they have too many bytes.
+    let address = "2001:db8:1111:2222:3333:4444:5555:6666";
+    let place = |n: usize| format!("table=67,ipv6,reg3={n:#x},ipv6_src={address},ipv6_dst={address}");
+    let flow = |n: usize| dumped("0x4457427200000002", &format!("{},actions=drop", place(n)));
     let standing: String = (0..)
         .map(flow)
         .scan(0, |bytes, line| {
             *bytes += line.len();
-            (*bytes <= 16 * 1024 * 1024).then_some(line)
+            (*bytes <= drawbridge_wire::limits::OUTPUT_BYTES).then_some(line)
         })
         .collect();
     let (code, problem) = refused_on(&bridge(), &standing, &["table=60,actions=drop"], true).unwrap();
     assert_eq!(code, "DRAWBRIDGE_INPUT_REFUSED", "{problem}");
-    let replaced = [
-        "delete_strict table=67,reg3=0x1",
-        "delete_strict table=67,reg3=0x2",
-        "delete_strict table=67,reg3=0x3",
-        "table=60,actions=drop",
-    ];
+    let gone = [1, 2, 3].map(|n| format!("delete_strict {}", place(n)));
+    let replaced: Vec<&str> = gone.iter().map(String::as_str).chain(["table=60,actions=drop"]).collect();
     assert_eq!(refused_on(&bridge(), &standing, &replaced, true), None);
 }
 
