@@ -297,7 +297,8 @@ fn both_families_are_attempted() {
 /// Nobody knows what was guarded: all of it was, but for what mends it.
 #[test]
 fn a_record_that_cannot_be_believed_closes_every_bridge() {
-    let damage: [(&str, &dyn Fn(&Path)); 5] = [
+    type Damage<'a> = &'a dyn Fn(&Path);
+    let damage: [(&str, Damage<'_>); 5] = [
         ("DRAWBRIDGE_UNSAFE_FILE", &|record| set_mode(record, 0o666)),
         ("DRAWBRIDGE_UNSAFE_FILE", &|record| fs::write(record, [0xff, 0xfe]).unwrap()),
         ("DRAWBRIDGE_GUARDED_RECORD", &|record| fs::write(record, "xapi1\n\n").unwrap()),

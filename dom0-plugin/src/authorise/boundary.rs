@@ -6,7 +6,7 @@
 //! a port of one of XAPI's bridges:
 //!
 //! - what is for dom0's own addresses stays in zone 0, where only dom0 itself can say the other direction;
-//! - what is for many gets [`OTHER_ZONE`]: dom0's INPUT hears it, and must see it as NEW. What is *from* a broadcast or
+//! - what is for many gets zone 65535: dom0's INPUT hears it, and must see it as NEW. What is *from* a broadcast or
 //!   multicast address never gets that zone, so nothing there is ever answered;
 //! - what is from dom0's own address or from many, to dom0 or to many, is not tracked at all: it is forged, and dom0 would
 //!   hear the answer it never gave;
