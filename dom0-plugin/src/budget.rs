@@ -8,28 +8,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use drawbridge_wire::limits;
-
-/// Rules that one packet may meet in our chains of `filter`, by the longest way.
-pub const WALK: u64 = 10_000;
-
-/// Rules in `dwb-raw`: every packet of a guest meets all of them, one a bridge.
-pub const ZONES: u64 = 2_048;
-
-/// Rules of ours that may stand in one family.
-pub const RULES: u64 = 500_000;
-
-/// Bytes that our rules may take in a dump: what cannot be read back can never be mended.
-pub const BYTES: u64 = limits::OUTPUT_BYTES as u64 / 2;
+use drawbridge_wire::limits::{DUMPED_RULE_BYTES, RULES, WALK_CHAINS, WALK_RULES, ZONE_RULES};
 
 /// Where packets come into our chains.
 const ENTRY: &str = "dwb-forward";
 
 /// The callers' chain in `raw`.
 const ZONES_CHAIN: &str = "dwb-raw";
-
-/// Chains that one walk may lead through. nf_tables takes 16, and legacy iptables any number.
-const DEPTH: usize = 64;
 
 /// Why a write would cost too much.
 pub type Excess = String;
@@ -111,9 +96,13 @@ impl Load {
             false => Ok(()),
         };
         over("rules that stand", self.chains.values().map(|chain| chain.rules).sum(), RULES)?;
-        over("bytes of rules that stand", self.chains.values().map(|chain| chain.bytes).sum(), BYTES)?;
-        over("rules in dwb-raw", self.chains.get(ZONES_CHAIN).map_or(0, |chain| chain.rules), ZONES)?;
-        over("rules that one packet meets", self.longest_walk()?, WALK)
+        over(
+            "bytes of rules that stand",
+            self.chains.values().map(|chain| chain.bytes).sum(),
+            DUMPED_RULE_BYTES,
+        )?;
+        over("rules in dwb-raw", self.chains.get(ZONES_CHAIN).map_or(0, |chain| chain.rules), ZONE_RULES)?;
+        over("rules that one packet meets", self.longest_walk()?, WALK_RULES)
     }
 
     /// Rules that a packet meets by the longest way; a bound from above, for a rule that ends the walk may stand anywhere.
@@ -121,7 +110,7 @@ impl Load {
     /// # Errors
     /// The chains lead in a circle.
     pub fn longest_walk(&self) -> Result<u64, Excess> {
-        Walker { load: self, known: HashMap::new() }.from(ENTRY, DEPTH)
+        Walker { load: self, known: HashMap::new() }.from(ENTRY, WALK_CHAINS)
     }
 
     fn chain(&mut self, name: &str) -> &mut Chain {
@@ -214,8 +203,9 @@ impl<'a> Walker<'a> {
             Some(None) => return Err(format!("chain {name} leads to itself")),
             None => {}
         }
-        let deeper =
-            depth.checked_sub(1).ok_or_else(|| format!("more than {DEPTH} chains lead on to each other"))?;
+        let deeper = depth
+            .checked_sub(1)
+            .ok_or_else(|| format!("more than {WALK_CHAINS} chains lead on to each other"))?;
         self.known.insert(name, None);
         let mut walk = chain.rules;
         for (target, times) in &chain.jumps {

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use dom0_plugin::budget::{Load, WALK};
+use dom0_plugin::budget::Load;
+use drawbridge_wire::limits::WALK_RULES;
 use ruleset::iptables::{Observed, plan};
 use ruleset::model::{
     Direction, Family, Group, Policy, Port, PortRange, PortSecurity, Protocol, Remote, Rule, Service,
@@ -90,5 +91,5 @@ fn a_port_with_too_many_rules_is_refused() {
     let host = host(1, 1, 25_000);
     let input = plan(&host, Family::Ipv4, &Observed::default(), 1).unwrap().input.unwrap();
     let excess = Load::default().after(&input).check().unwrap_err();
-    assert!(excess.ends_with(&format!("at most {WALK} may be")), "{excess}");
+    assert!(excess.ends_with(&format!("at most {WALK_RULES} may be")), "{excess}");
 }

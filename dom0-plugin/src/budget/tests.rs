@@ -51,8 +51,8 @@ fn too_many_zones_rules_or_bytes_are_refused() {
             chains(usize::try_from(most).unwrap(), |n| format!("-A dwb-raw -i xapi{n} -j CT --zone 7"));
         load(&rules).check()
     };
-    assert_eq!(zones(ZONES), Ok(()));
-    assert!(zones(ZONES + 1).unwrap_err().starts_with("rules in dwb-raw: "));
+    assert_eq!(zones(ZONE_RULES), Ok(()));
+    assert!(zones(ZONE_RULES + 1).unwrap_err().starts_with("rules in dwb-raw: "));
     let many =
         |most: usize, rule: &str| load(&chains(most, |n| format!("-A dwb-{} {rule}", n % 1000))).check();
     assert!(many(500_001, "-j DROP").unwrap_err().starts_with("rules that stand: "));

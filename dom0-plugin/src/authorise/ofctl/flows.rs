@@ -12,9 +12,6 @@ use super::{NAME, is_ours, pipeline};
 use crate::authorise::refuse_argument;
 use crate::{Code, Refusal, Result};
 
-/// Most deletions of whole tables in one input: each is looked for among all that stands.
-const SWEEPS: usize = 64;
-
 /// The match for `dump-flows`: the caller's, and our cookie in any case.
 pub(super) fn dump_filter(filter: &str) -> Result<String> {
     let refuse = |problem: &str| refuse_argument(NAME, 2, problem);
@@ -94,8 +91,11 @@ impl<'a> Input<'a> {
                 }
                 (at, _, Line::Delete(deletion)) => {
                     sweeps += usize::from(!matches!(deletion.which, Which::One { .. }));
-                    if sweeps > SWEEPS {
-                        return Err(refuse_line(at, format!("more than {SWEEPS} deletions of whole tables")));
+                    if sweeps > limits::FLOW_SWEEPS {
+                        return Err(refuse_line(
+                            at,
+                            format!("more than {} deletions of whole tables", limits::FLOW_SWEEPS),
+                        ));
                     }
                 }
             }
