@@ -83,6 +83,9 @@ pub fn boot_flows(paths: &Paths) -> Result<Bridges> {
     if are_all(&guarded.bridges) {
         guarded.bridges.clear();
     }
+    if guarded.networks.is_empty() && guarded.bridges.is_empty() {
+        return believed.map(|()| Bridges::new());
+    }
     let config = Config::load(&paths.config).unwrap_or_default();
     state::secure_dir(&paths.state)?;
     let done = flows::close(&guarded, Patience::Some, &Performer { config: &config, paths, lock: None })?;
@@ -94,14 +97,20 @@ pub fn boot_flows(paths: &Paths) -> Result<Bridges> {
 fn remembered(paths: &Paths) -> Result<Option<(Guarded, Result<()>)>> {
     let mut believed = Ok(());
     let mut or = |refusal: Refusal| believed = std::mem::replace(&mut believed, Ok(())).and(Err(refusal));
+    let mut unknown = false;
     let networks = guarded::flows::networks(paths).unwrap_or_else(|refusal| {
         or(refusal);
+        unknown = true;
         BTreeSet::new()
     });
-    let bridges = guarded::remembered(paths).unwrap_or_else(|refusal| {
+    let mut bridges = guarded::remembered(paths).unwrap_or_else(|refusal| {
         or(refusal);
-        bridges::all(paths)
+        unknown = true;
+        Bridges::new()
     });
+    if unknown {
+        bridges.extend(bridges::all(paths));
+    }
     let lifelines = guarded::flows::lifelines::remembered(paths).unwrap_or_else(|refusal| {
         or(refusal);
         BTreeSet::new()
@@ -161,7 +170,8 @@ fn close_chains(bridges: &Bridges, run: &Performer<'_>) -> Result<()> {
             if are_all(bridges) {
                 some.extend(essentials(family));
             }
-            let attempt = |exceptions: &[String]| close(family, &rules(bridges, exceptions), leftovers, run);
+            let attempt =
+                |exceptions: &[String]| close(family, bridges, &rules(bridges, exceptions), leftovers, run);
             // What cannot be believed, or is refused, opens nothing.
             let done = match attempt(&some) {
                 Err(refusal) if !some.is_empty() => {
@@ -182,7 +192,7 @@ fn close_chains(bridges: &Bridges, run: &Performer<'_>) -> Result<()> {
 }
 
 /// Loads the closed rules of one family, if they are called for.
-fn close(family: Family, rules: &str, leftovers: bool, run: &Performer<'_>) -> Result<()> {
+fn close(family: Family, bridges: &Bridges, rules: &str, leftovers: bool, run: &Performer<'_>) -> Result<()> {
     let Plan::Save(save) = authorise(Function::IptablesSave, family, &[], None)? else {
         return Err(Code::Internal.into());
     };
@@ -193,9 +203,10 @@ fn close(family: Family, rules: &str, leftovers: bool, run: &Performer<'_>) -> R
             .detail(standing.stderr.trim_ascii()));
     }
     if !leftovers && our_chains(&standing.stdout).any(|chain| chain == "dwb-forward") {
-        return Ok(());
+        // What the driver has written stays; dom0's saved rules may have brought it back without the boundary.
+        return run.look(family).map(drop);
     }
-    let input = replacing(&standing.stdout, rules).into_bytes();
+    let input = replacing(&standing.stdout, bridges, rules).into_bytes();
     let Plan::Restore(restore) = authorise(Function::IptablesRestore, family, &[], Some(input))? else {
         return Err(Code::Internal.into());
     };
@@ -237,9 +248,21 @@ fn rules(bridges: &Bridges, exceptions: &[String]) -> String {
     text
 }
 
+/// The conntrack zone of a bridge: the driver's (`zones` in its compiler), so that what passes there goes on when it writes.
+#[must_use]
+pub fn zone(bridge: &str) -> u16 {
+    let digest = hmac_sha256::Hash::hash(bridge.as_bytes());
+    u16::from_be_bytes([digest[0], digest[1]]).clamp(1, u16::MAX - 1)
+}
+
 /// Input for `iptables-restore` that puts the closed rules in place of what stands.
-fn replacing(standing: &str, rules: &str) -> String {
-    let mut text = String::from("*filter\n");
+fn replacing(standing: &str, bridges: &Bridges, rules: &str) -> String {
+    // What passes is told by its connection, and without a zone nothing is tracked.
+    let mut text = String::from("*raw\n:dwb-raw - [0:0]\n");
+    for bridge in bridges {
+        let _ = writeln!(text, "-A dwb-raw -i {bridge} -j CT --zone {}", zone(bridge));
+    }
+    text += "COMMIT\n*filter\n";
     // A declaration empties a chain that is there.
     for chain in CHAINS {
         let _ = writeln!(text, ":{chain} - [0:0]");
@@ -268,11 +291,13 @@ mod tests {
 
     #[test]
     fn leftovers_are_emptied() {
-        let rules = rules(&Bridges::from(["xapi1".to_owned()]), &[]);
+        let bridges = Bridges::from(["xapi1".to_owned()]);
+        let rules = rules(&bridges, &[]);
+        let input = |standing: &str| replacing(standing, &bridges, &rules);
         let jump = format!("*filter\n{}\nCOMMIT\n", filter::FORWARD_JUMP);
-        assert!(replacing("*filter\nCOMMIT\n*raw\nCOMMIT\n", &rules).contains("\n-I FORWARD 1 "));
-        assert!(!replacing(&jump, &rules).contains("-I FORWARD"));
-        let stale = replacing("*filter\n:dwb-forward - [0:0]\n:dwb-i-vif1.0 - [0:0]\nCOMMIT\n", &rules);
+        assert!(input("*filter\nCOMMIT\n*raw\nCOMMIT\n").contains("\n-I FORWARD 1 "));
+        assert!(!input(&jump).contains("-I FORWARD"));
+        let stale = input("*filter\n:dwb-forward - [0:0]\n:dwb-i-vif1.0 - [0:0]\nCOMMIT\n");
         assert!(stale.ends_with("\n-F dwb-i-vif1.0\nCOMMIT\n"), "{stale}");
         assert!(!stale.contains("-F dwb-forward"), "{stale}");
     }

@@ -10,11 +10,11 @@ use std::fmt::Write as _;
 
 use drawbridge_wire::limits::{DUMPED_RULE_BYTES, RULES, WALK_CHAINS, WALK_RULES, ZONE_RULES};
 
-/// Where packets come into our chains.
-const ENTRY: &str = "dwb-forward";
+/// Where packets come into our chains: our jumps there count, and each leads to all of it.
+const ENTRY: &str = "filter FORWARD";
 
 /// The callers' chain in `raw`.
-const ZONES_CHAIN: &str = "dwb-raw";
+const ZONES_CHAIN: &str = "raw dwb-raw";
 
 /// Why a write would cost too much.
 pub type Excess = String;
@@ -30,10 +30,15 @@ struct Chain {
     gotos: BTreeMap<String, u64>,
 }
 
-/// Our chains of one family, in short. Never less than what stands.
+/// Our chains of one family, in short, each under its table and name. Never less than what stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     chains: BTreeMap<String, Chain>,
+}
+
+/// A chain's key: two tables may have chains of one name.
+fn key(table: &str, chain: &str) -> String {
+    format!("{table} {chain}")
 }
 
 impl Load {
@@ -41,20 +46,35 @@ impl Load {
     #[must_use]
     pub fn of(cut: &str) -> Self {
         let mut load = Self::default();
+        let mut table = "";
         // A chain's rules follow each other.
-        let mut current = ("", Chain::default());
+        let mut current = (String::new(), Chain::default());
+        let mut name = "";
         for line in cut.lines() {
             let line = line.strip_prefix('[').and_then(|l| l.split_once("] ")).map_or(line, |(_, rule)| rule);
-            if let Some((chain, rule)) = line.strip_prefix("-A ").and_then(|rest| rest.split_once(' ')) {
-                if chain != current.0 {
-                    let (name, done) = std::mem::replace(&mut current, (chain, Chain::default()));
-                    load.chains.insert(name.to_owned(), done);
-                    current.1 = load.chains.remove(chain).unwrap_or_default();
-                }
-                current.1.add(rule);
+            if let Some(opened) = line.strip_prefix('*') {
+                (table, name) = (opened, "");
+                continue;
             }
+            let (chain, rule) = match line.split_at_checked(3) {
+                Some(("-A ", rest)) => rest.split_once(' ').unwrap_or((rest, "")),
+                // A jump from a built-in chain, with its place there.
+                Some(("-I ", rest)) => {
+                    let (chain, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                    (chain, rest.split_once(' ').map_or("", |(_, rule)| rule))
+                }
+                _ => continue,
+            };
+            if chain != name {
+                let key = key(table, chain);
+                let next = load.chains.remove(&key).unwrap_or_default();
+                let (before, done) = std::mem::replace(&mut current, (key, next));
+                load.chains.insert(before, done);
+                name = chain;
+            }
+            current.1.add(table, rule);
         }
-        load.chains.insert(current.0.to_owned(), current.1);
+        load.chains.insert(current.0, current.1);
         load.chains.remove("");
         load
     }
@@ -63,23 +83,29 @@ impl Load {
     /// stays counted until the next dump.
     #[must_use]
     pub fn after(mut self, input: &str) -> Self {
+        let mut table = "";
         for line in input.lines() {
+            if let Some(opened) = line.strip_prefix('*') {
+                table = opened;
+                continue;
+            }
             if let Some(declared) = line.strip_prefix(':') {
                 // A declaration empties a chain that is there.
-                *self.chain(declared.split(' ').next().unwrap_or_default()) = Chain::default();
+                let chain = key(table, declared.split(' ').next().unwrap_or_default());
+                self.chains.insert(chain, Chain::default());
                 continue;
             }
             let mut words = line.splitn(3, ' ');
             let (Some(command), Some(chain)) = (words.next(), words.next()) else { continue };
-            let rule = words.next().unwrap_or_default();
+            let (key, rule) = (key(table, chain), words.next().unwrap_or_default());
             match command {
-                "-A" | "-I" if chain.starts_with("dwb-") => self.chain(chain).add(rule),
-                "-D" if chain.starts_with("dwb-") => {
-                    let chain = self.chain(chain);
+                "-A" | "-I" => self.chains.entry(key).or_default().add(table, rule),
+                "-D" => {
+                    let chain = self.chains.entry(key).or_default();
                     chain.rules = chain.rules.saturating_sub(1);
                 }
-                "-F" => *self.chain(chain) = Chain::default(),
-                "-X" => drop(self.chains.remove(chain)),
+                "-F" => drop(self.chains.insert(key, Chain::default())),
+                "-X" => drop(self.chains.remove(&key)),
                 _ => {}
             }
         }
@@ -110,11 +136,7 @@ impl Load {
     /// # Errors
     /// The chains lead in a circle.
     pub fn longest_walk(&self) -> Result<u64, Excess> {
-        Walker { load: self, known: HashMap::new() }.from(ENTRY, WALK_CHAINS)
-    }
-
-    fn chain(&mut self, name: &str) -> &mut Chain {
-        self.chains.entry(name.to_owned()).or_default()
+        Ok(Walker { load: self, known: HashMap::new() }.from(ENTRY, WALK_CHAINS)?.rules)
     }
 
     /// As it is remembered: a line a chain.
@@ -140,7 +162,7 @@ impl Load {
         let mut load = Self::default();
         for line in text.lines() {
             let mut words = line.split(' ');
-            let name = words.next()?;
+            let name = key(words.next()?, words.next()?);
             let mut chain = Chain {
                 rules: words.next()?.parse().ok()?,
                 bytes: words.next()?.parse().ok()?,
@@ -154,14 +176,14 @@ impl Load {
                 };
                 targets.insert(words.next()?.to_owned(), words.next()?.parse().ok()?);
             }
-            load.chains.insert(name.to_owned(), chain);
+            load.chains.insert(name, chain);
         }
         Some(load)
     }
 }
 
 impl Chain {
-    fn add(&mut self, rule: &str) {
+    fn add(&mut self, table: &str, rule: &str) {
         self.rules += 1;
         // The chain's name and `-A`, roughly.
         self.bytes += rule.len() as u64 + 32;
@@ -169,7 +191,8 @@ impl Chain {
             return;
         };
         let targets = if goto { &mut self.gotos } else { &mut self.jumps };
-        match targets.get_mut(target) {
+        // Chains of raw do not lead to each other.
+        match targets.get_mut(target).filter(|_| table == "filter") {
             Some(times) => *times += 1,
             None => drop(targets.insert(target.to_owned(), 1)),
         }
@@ -188,36 +211,49 @@ fn target(rule: &str) -> Option<(bool, &str)> {
     Some((goto, rule.get(at + 3..)?.split(' ').next()?))
 }
 
-/// Works out walks, each chain's once.
+/// The longest way from a chain on.
+#[derive(Clone, Copy, Default)]
+struct Way {
+    rules: u64,
+    chains: usize,
+}
+
+/// Works out ways, each chain's once.
 struct Walker<'a> {
     load: &'a Load,
     /// `None`: under way.
-    known: HashMap<&'a str, Option<u64>>,
+    known: HashMap<&'a str, Option<Way>>,
 }
 
 impl<'a> Walker<'a> {
-    fn from(&mut self, name: &str, depth: usize) -> Result<u64, Excess> {
-        let Some((name, chain)) = self.load.chains.get_key_value(name) else { return Ok(0) };
+    /// `depth`: how many chains may come yet.
+    fn from(&mut self, name: &str, depth: usize) -> Result<Way, Excess> {
+        let too_deep = || format!("more than {WALK_CHAINS} chains lead on to each other");
+        let Some((name, chain)) = self.load.chains.get_key_value(name) else { return Ok(Way::default()) };
         match self.known.get(name.as_str()) {
-            Some(Some(walk)) => return Ok(*walk),
+            Some(Some(way)) if way.chains <= depth => return Ok(*way),
+            Some(Some(_)) => return Err(too_deep()),
             Some(None) => return Err(format!("chain {name} leads to itself")),
             None => {}
         }
-        let deeper = depth
-            .checked_sub(1)
-            .ok_or_else(|| format!("more than {WALK_CHAINS} chains lead on to each other"))?;
+        let deeper = depth.checked_sub(1).ok_or_else(too_deep)?;
         self.known.insert(name, None);
-        let mut walk = chain.rules;
+        let mut way = Way { rules: chain.rules, chains: 0 };
         for (target, times) in &chain.jumps {
-            walk = walk.saturating_add(self.from(target, deeper)?.saturating_mul(*times));
+            let on = self.from(&key("filter", target), deeper)?;
+            way.rules = way.rules.saturating_add(on.rules.saturating_mul(*times));
+            way.chains = way.chains.max(on.chains);
         }
         let mut furthest = 0;
         for target in chain.gotos.keys() {
-            furthest = furthest.max(self.from(target, deeper)?);
+            let on = self.from(&key("filter", target), deeper)?;
+            furthest = furthest.max(on.rules);
+            way.chains = way.chains.max(on.chains);
         }
-        let walk = walk.saturating_add(furthest);
-        self.known.insert(name, Some(walk));
-        Ok(walk)
+        way.rules = way.rules.saturating_add(furthest);
+        way.chains += 1;
+        self.known.insert(name, Some(way));
+        Ok(way)
     }
 }
 

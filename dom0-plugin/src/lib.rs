@@ -37,7 +37,7 @@ mod switch;
 mod trusted;
 mod turn;
 
-pub use boot::{boot, boot_flows};
+pub use boot::{boot, boot_flows, zone};
 pub use serve::{run, serve};
 
 /// Every refusal, with its documented code.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use drawbridge_wire::Family;
@@ -120,6 +121,9 @@ impl Performer<'_> {
             }
             false => None,
         };
+        if !plan.trial_only() {
+            self.forget_cost(family)?;
+        }
         let done = self.write(behind.as_ref().unwrap_or(plan))?;
         if plan.trial_only() || done.exit_code != 0 {
             return Ok(done);
@@ -144,13 +148,19 @@ impl Performer<'_> {
         standing.after(input).check().map_err(|excess| Refusal::new(Code::TooCostly).detail(excess))
     }
 
+    /// Before a write, which may end in the middle: what stands is read anew, unless it ends well and is looked at.
+    fn forget_cost(&self, family: Family) -> Result<()> {
+        let path = self.paths.load(family);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(state::failed(&path, &e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Remembers what stands, in short.
     fn remember_cost(&self, family: Family, cut: &str) -> Result<()> {
         let (path, text) = (self.paths.load(family), Load::of(cut).to_text());
-        match fs::read_to_string(&path) {
-            Ok(known) if known == text => Ok(()),
-            _ => state::replace(&path, text.as_bytes()),
-        }
+        state::replace(&path, text.as_bytes())
     }
 
     /// Tries and, if the plan is for more and the trial went well, writes.
@@ -170,25 +180,28 @@ impl Performer<'_> {
 
     /// What stands after a write, so that the caller need not ask; and the moment to turn bridge netfilter on, if it is
     /// not, our jump stands first and the boundary stands.
-    fn look(&self, family: Family) -> Result<String> {
+    pub(crate) fn look(&self, family: Family) -> Result<String> {
         let program = Program::Save(family);
         let mut dump = self.success(&look_at_rules(family))?;
         let mut cut = cut(program, &dump, &[Table::Filter, Table::Raw])?;
         let mut boundary = self.boundary(&dump, family);
+        // First: whatever fails from here on, the next boot closes what is guarded now.
+        let recorded = guarded::record(self.paths, family, &cut);
         let jumps_first = filter::jump_stands_first(&cut);
-        if jumps_first && boundary.standing() != Standing::Stands {
+        let mut switch = bridge_nf::read(self.paths, family)?;
+        let is_met = jumps_first || switch == bridge_nf::Switch::On;
+        if is_met && boundary.standing() != Standing::Stands {
             dump = self.mend(&boundary, family)?;
             cut = self::cut(program, &dump, &[Table::Filter, Table::Raw])?;
             boundary = self.boundary(&dump, family);
         }
-        let mut switch = bridge_nf::read(self.paths, family)?;
         if switch != bridge_nf::Switch::On && jumps_first {
             bridge_nf::turn_on(self.paths, family)?;
             switch = bridge_nf::Switch::On;
         }
         self.remember_cost(family, &cut)?;
-        // Last: where it cannot be remembered, the rules stand and are obeyed.
-        guarded::record(self.paths, family, &cut)?;
+        // Where it cannot be remembered, the rules stand and are obeyed.
+        recorded?;
         Ok(self.report(switch, Some(boundary.standing()), &cut))
     }
 

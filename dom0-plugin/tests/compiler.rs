@@ -171,3 +171,19 @@ proptest! {
         accepted(Family::Ipv6, &filter, &raw, &chain, at)?;
     }
 }
+
+/// The plugin closes bridges at boot in the zones that the driver then gives them: what passes there goes on.
+#[test]
+fn a_bridge_has_one_zone() {
+    for name in ["xenbr0", "xapi1", "xapi27", "storage"] {
+        let policy =
+            ruleset::resolve::HostPolicy { guarded: [name.parse().unwrap()].into(), ..Default::default() };
+        let observed = ruleset::iptables::Observed::default();
+        let input = ruleset::iptables::plan(&policy, ruleset::model::Family::Ipv4, &observed, 1)
+            .unwrap()
+            .input
+            .unwrap();
+        let zone = format!("-A dwb-raw -i {name} -j CT --zone {}\n", dom0_plugin::zone(name));
+        assert!(input.contains(&zone), "{zone}{input}");
+    }
+}

@@ -184,17 +184,28 @@ fn wanted(family: Family, bridges: &BTreeSet<String>) -> BTreeMap<&'static str, 
             "-m addrtype ! --dst-type LOCAL,BROADCAST,MULTICAST",
         ),
         Family::Ipv6 => (
-            vec!["-s ff00::/8", "-m addrtype --src-type LOCAL,ANYCAST"],
-            vec!["-d ff00::/8", "-m addrtype --dst-type LOCAL"],
-            "! -d ff00::/8 -m addrtype ! --dst-type LOCAL",
+            // dom0 hears an anycast address, and answers from another.
+            vec![
+                "-s ff00::/8",
+                "-m addrtype --src-type LOCAL",
+                "-m addrtype --src-type ANYCAST --dst-type ANYCAST",
+            ],
+            vec!["-d ff00::/8", "-m addrtype --dst-type LOCAL,ANYCAST"],
+            "! -d ff00::/8 -m addrtype ! --dst-type LOCAL,ANYCAST",
         ),
     };
     let mut zone: Vec<String> = from.iter().map(|from| format!("{from} -g {FORGED}")).collect();
     zone.extend(to.iter().map(|to| format!("{to} -g {HERE}")));
     zone.push(format!("-g {OTHERS}"));
     let others = vec![format!("-j {CALLERS}"), "-j CT --notrack".to_owned()];
-    let here =
-        vec!["-m addrtype --dst-type LOCAL -j RETURN".to_owned(), format!("-j CT --zone {OTHER_ZONE}")];
+    // No ICMP error goes to many (RFC 1122, RFC 4443); one that does must not be related to what somebody said to many.
+    let (own, icmp, errors): (_, _, &[u8]) = match family {
+        Family::Ipv4 => ("LOCAL", "-p icmp -m icmp --icmp-type", &[3, 4, 5, 11, 12]),
+        Family::Ipv6 => ("LOCAL,ANYCAST", "-p ipv6-icmp -m icmp6 --icmpv6-type", &[1, 2, 3, 4]),
+    };
+    let mut here = vec![format!("-m addrtype --dst-type {own} -j RETURN")];
+    here.extend(errors.iter().map(|kind| format!("{icmp} {kind} -j CT --notrack")));
+    here.push(format!("-j CT --zone {OTHER_ZONE}"));
     // A DHCP client has no address yet; the kernel counts that as broadcast.
     let client =
         (family == Family::Ipv4).then(|| format!("-s 0.0.0.0/32 ! -d 0.0.0.0/8 -j CT --zone {OTHER_ZONE}"));

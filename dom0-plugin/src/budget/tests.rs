@@ -1,7 +1,10 @@
 use super::*;
 
+const JUMP: &str = "-I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-forward\n";
+
+/// What stands, our jump in FORWARD with it.
 fn load(rules: &str) -> Load {
-    Load::of(&format!("*filter\n{rules}COMMIT\n"))
+    Load::of(&format!("*filter\n{JUMP}{rules}COMMIT\n"))
 }
 
 fn chains(number: usize, rule: impl Fn(usize) -> String) -> String {
@@ -10,7 +13,13 @@ fn chains(number: usize, rule: impl Fn(usize) -> String) -> String {
 
 #[test]
 fn jumps_add_and_gotos_end() {
-    let walk = |rules: &str| load(rules).longest_walk();
+    // Without the jump itself.
+    let walk = |rules: &str| load(rules).longest_walk().map(|walk| walk - 1);
+    assert_eq!(
+        Load::of("*filter\n-A dwb-forward -j DROP\nCOMMIT\n").longest_walk(),
+        Ok(0),
+        "nothing leads there"
+    );
     assert_eq!(walk(""), Ok(0));
     assert_eq!(walk("-A dwb-other -j ACCEPT\n"), Ok(0), "nothing leads there");
     assert_eq!(walk("-A dwb-forward -j ACCEPT\n-A dwb-forward -j DROP\n"), Ok(2));
@@ -38,7 +47,7 @@ fn what_doubles_again_and_again_is_refused() {
 #[test]
 fn circles_and_endless_depths_are_refused() {
     let circle = "-A dwb-forward -j dwb-a\n-A dwb-a -g dwb-b\n-A dwb-b -j dwb-a\n";
-    assert_eq!(load(circle).check().unwrap_err(), "chain dwb-a leads to itself");
+    assert_eq!(load(circle).check().unwrap_err(), "chain filter dwb-a leads to itself");
     let deep =
         format!("-A dwb-forward -g dwb-0\n{}", chains(100_000, |n| format!("-A dwb-{n} -g dwb-{}", n + 1)));
     assert_eq!(load(&deep).check().unwrap_err(), "more than 64 chains lead on to each other");
@@ -49,7 +58,7 @@ fn too_many_zones_rules_or_bytes_are_refused() {
     let zones = |most: u64| {
         let rules =
             chains(usize::try_from(most).unwrap(), |n| format!("-A dwb-raw -i xapi{n} -j CT --zone 7"));
-        load(&rules).check()
+        Load::of(&format!("*raw\n{rules}COMMIT\n")).check()
     };
     assert_eq!(zones(ZONE_RULES), Ok(()));
     assert!(zones(ZONE_RULES + 1).unwrap_err().starts_with("rules in dwb-raw: "));
@@ -66,21 +75,54 @@ fn input_is_worked_in() {
     let before = load("-A dwb-forward -j dwb-a\n-A dwb-a -j dwb-b\n-A dwb-b -j DROP\n-A dwb-b -j DROP\n");
     let walk =
         |input: &str| before.clone().after(&format!("*filter\n{input}COMMIT\n")).longest_walk().unwrap();
-    assert_eq!(walk(""), 4);
-    assert_eq!(walk("-A dwb-b -j DROP\n-I dwb-b 1 -j DROP\n"), 6);
-    assert_eq!(walk("-D dwb-b 1\n"), 3);
-    assert_eq!(walk("-D dwb-a -j dwb-b\n"), 3, "where it led to is not known to be gone");
-    assert_eq!(walk("-F dwb-a\n"), 1);
-    assert_eq!(walk(":dwb-a - [0:0]\n"), 1);
-    assert_eq!(walk("-F dwb-a\n-X dwb-a\n"), 1);
-    assert_eq!(walk("-I FORWARD 1 -m physdev --physdev-is-bridged -j dwb-forward\n"), 4);
+    assert_eq!(walk(""), 5);
+    assert_eq!(walk("-A dwb-b -j DROP\n-I dwb-b 1 -j DROP\n"), 7);
+    assert_eq!(walk("-D dwb-b 1\n"), 4);
+    assert_eq!(walk("-D dwb-a -j dwb-b\n"), 4, "where it led to is not known to be gone");
+    assert_eq!(walk("-F dwb-a\n"), 2);
+    assert_eq!(walk(":dwb-a - [0:0]\n"), 2);
+    assert_eq!(walk("-F dwb-a\n-X dwb-a\n"), 2);
+    assert_eq!(walk(JUMP), 10, "a second jump leads through all of it once more");
+    // What is done to a chain of the same name in the other table means nothing.
+    for other in [":dwb-b - [0:0]\n", "-F dwb-b\n", "-X dwb-b\n", "-D dwb-b 1\n"] {
+        let after = before.clone().after(&format!("*raw\n{other}COMMIT\n"));
+        assert_eq!(after.longest_walk(), Ok(5), "{other}");
+    }
+}
+
+/// Our jump in FORWARD, again and again, each time through everything.
+#[test]
+fn jumps_in_forward_count() {
+    let once =
+        load(&chains(12_000, |n| format!("-A dwb-forward -s 10.0.{}.{}/32 -j RETURN", n / 250, n % 250)));
+    assert_eq!(once.check(), Ok(()));
+    let thrice = once.after(&format!("*filter\n{}COMMIT\n", JUMP.repeat(2)));
+    assert!(
+        thrice.check().unwrap_err().starts_with("rules that one packet meets: 36003"),
+        "{:?}",
+        thrice.check()
+    );
+}
+
+/// Chains whose names sort so that the end of the way is looked at first.
+#[test]
+fn a_way_is_as_deep_as_it_is_from_the_start() {
+    let deep = |most: usize| {
+        let links = chains(most, |n| format!("-A dwb-{n:03} -g dwb-{:03}", n + 1));
+        let shortcuts = chains(most, |n| format!("-A dwb-forward -g dwb-{:03}", most - n - 1));
+        load(&format!("{shortcuts}{links}-A dwb-{most:03} -j DROP\n")).check()
+    };
+    assert_eq!(deep(60), Ok(()));
+    assert_eq!(deep(80).unwrap_err(), "more than 64 chains lead on to each other");
 }
 
 #[test]
 fn it_is_remembered_as_it_is() {
     let standing = load("-A dwb-forward -j dwb-a\n-A dwb-a -g dwb-b\n-A dwb-a -g dwb-b\n-A dwb-b -j DROP\n");
     assert_eq!(Load::from_text(&standing.to_text()), Some(standing));
-    for wrong in ["dwb-a\n", "dwb-a 1\n", "dwb-a 1 x\n", "dwb-a 1 1 j\n", "dwb-a 1 1 k dwb-b 1\n", "\n"] {
+    for wrong in
+        ["dwb-a\n", "raw a\n", "raw a 1\n", "raw a 1 x\n", "raw a 1 1 j\n", "raw a 1 1 k dwb-b 1\n", "\n"]
+    {
         assert_eq!(Load::from_text(wrong), None, "{wrong:?}");
     }
 }

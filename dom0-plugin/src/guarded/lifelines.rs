@@ -5,7 +5,7 @@
 
 use drawbridge_wire::{Family, Function};
 
-use super::{Bridges, failed, keep};
+use super::{Bridges, failed, is_named, keep};
 use crate::authorise::authorise;
 use crate::paths::Paths;
 use crate::{Result, trusted};
@@ -41,7 +41,9 @@ pub(crate) fn remembered(paths: &Paths, family: Family, bridges: &Bridges) -> Re
         let input = format!("*filter\n{rule}\nCOMMIT\n").into_bytes();
         let allowed = authorise(Function::IptablesRestore, family, &[], Some(input)).is_ok();
         match bridge(rule).filter(|_| allowed) {
-            Some(bridge) if bridges.contains(bridge) => rules.push(rule.to_owned()),
+            Some(bridge) if bridges.iter().any(|known| is_named(bridge, known)) => {
+                rules.push(rule.to_owned())
+            }
             Some(_) => {}
             None => return Err(failed(&path, &format!("line {}: not a rule of a lifeline", at + 1))),
         };

@@ -117,13 +117,18 @@ pub(crate) fn boundary(family: Family) -> String {
     String::from_utf8(repair.stdin().to_vec()).unwrap().replace("-I PREROUTING 1 ", "-A PREROUTING ")
 }
 
-/// A script for a stand-in of `iptables-restore`: what it got last is in `file` then, as `iptables-save` would show it. A repair
-/// of the boundary alone does not count.
+/// A script for a stand-in of `iptables-restore`: what it got last for each table is in `file` then, as `iptables-save` would
+/// show it.
 pub(crate) fn keeps(file: &Path) -> String {
     let file = file.display();
     format!(
-        "case $* in *--test) cat >/dev/null ;; *) sed 's/^-I FORWARD 1/-A FORWARD/; s/^-I PREROUTING 1/-A PREROUTING/; \
-         /^-[DF]/d' >{file}.new; if grep -q '^.filter' {file}.new; then mv {file}.new {file}; fi ;; esac"
+        "case $* in *--test) cat >/dev/null; exit ;; esac\n\
+         sed 's/^-I FORWARD 1/-A FORWARD/; s/^-I PREROUTING 1/-A PREROUTING/; /^-[DF]/d' >{file}.new\n\
+         for table in raw filter; do\n\
+         from={file}.new; grep -q \"^.$table\" $from || from={file}\n\
+         sed -n \"/^.$table/,/^COMMIT/p\" $from 2>/dev/null | awk '/^[*]/ {{ if (seen++) next }} \
+         /^COMMIT/ {{ next }} /^:dwb-raw/ {{ if (chain++) next }} {{ print }} END {{ if (seen) print \"COMMIT\" }}'\n\
+         done >{file}.both; mv {file}.both {file}"
     )
 }
 

@@ -73,9 +73,9 @@ pub const FLOW_LINES: usize = 3 * FLOWS;
 /// Most times that one flow leads to a table: a bucket has 150 receivers, and no more groups than this fit into a line.
 pub const FLOW_RESUBMITS: usize = 200;
 
-/// Most rules of ours that one packet may meet in `filter`, by the longest way: a millisecond or less of dom0's time. A port in
-/// twenty groups of 250 rules is at some 5,000.
-pub const WALK_RULES: u64 = 10_000;
+/// Most rules of ours that one packet may meet in `filter`, by the longest way: some milliseconds of dom0's time at the worst.
+/// A port in twenty groups of 250 rules is at some 5,000, one in a group of 12,000 at some 24,000.
+pub const WALK_RULES: u64 = 32_768;
 
 /// Most chains that one walk may lead through. nf_tables takes 16, iptables-legacy any number.
 pub const WALK_CHAINS: usize = 64;
@@ -88,6 +88,9 @@ pub const RULES: u64 = 500_000;
 
 /// Most bytes that our rules may take in a dump, where dom0's own stand, too: what cannot be read back can never be mended.
 pub const DUMPED_RULE_BYTES: u64 = OUTPUT_BYTES as u64 / 2;
+
+/// Most bytes that our flows on a bridge may take in a dump. Others' stand there, too, and counters grow.
+pub const DUMPED_FLOW_BYTES: usize = OUTPUT_BYTES / 4 * 3;
 
 /// Most deletions of a whole table in one input of flows: each is looked for among all that stands.
 pub const FLOW_SWEEPS: usize = 64;

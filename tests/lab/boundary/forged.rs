@@ -28,6 +28,7 @@ fn settle(lab: &Lab) -> Result<()> {
         dom0("ip", &["address", "add", &format!("{}/64", ipv6(network, 1)), "dev", bridge, "nodad"], b"")?;
     }
     dom0("ip", &["address", "add", &format!("{}/24", ipv4(1, 1)), "dev", "xenbr1"], b"")?;
+    dom0("tee", &["/proc/sys/net/ipv6/conf/all/forwarding"], b"1")?;
     listen(lab)
 }
 
@@ -75,6 +76,9 @@ fn addresses(family: Family, dom0: Mac) -> Vec<IpAddr> {
             dom0.link_local().into(),
             Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).into(),
             Ipv6Addr::LOCALHOST.into(),
+            // The anycast address of routers there, which dom0 has once it forwards anywhere.
+            Ipv6Addr::new(0xfd20, 0, 0, 0, 0, 0, 0, 0).into(),
+            Ipv6Addr::new(0xfd20, 1, 0, 0, 0, 0, 0, 0).into(),
         ],
     }
 }

@@ -31,7 +31,13 @@ fn ipv4() {
          -A dwb-dom0-forged -m addrtype ! --dst-type LOCAL,BROADCAST,MULTICAST -g dwb-dom0-others\n\
          -A dwb-dom0-forged -s 0.0.0.0/32 ! -d 0.0.0.0/8 -j CT --zone 65535\n\
          -A dwb-dom0-forged -j CT --notrack\n\
-         -A dwb-dom0-here -m addrtype --dst-type LOCAL -j RETURN\n-A dwb-dom0-here -j CT --zone 65535\n\
+         -A dwb-dom0-here -m addrtype --dst-type LOCAL -j RETURN\n\
+         -A dwb-dom0-here -p icmp -m icmp --icmp-type 3 -j CT --notrack\n\
+         -A dwb-dom0-here -p icmp -m icmp --icmp-type 4 -j CT --notrack\n\
+         -A dwb-dom0-here -p icmp -m icmp --icmp-type 5 -j CT --notrack\n\
+         -A dwb-dom0-here -p icmp -m icmp --icmp-type 11 -j CT --notrack\n\
+         -A dwb-dom0-here -p icmp -m icmp --icmp-type 12 -j CT --notrack\n\
+         -A dwb-dom0-here -j CT --zone 65535\n\
          -A dwb-dom0-others -j dwb-raw\n-A dwb-dom0-others -j CT --notrack\n\
          -A dwb-dom0-zone -m addrtype --src-type LOCAL,BROADCAST,MULTICAST -g dwb-dom0-forged\n\
          -A dwb-dom0-zone -m addrtype --dst-type LOCAL,BROADCAST,MULTICAST -g dwb-dom0-here\n\
@@ -51,14 +57,20 @@ fn ipv6() {
          -A dwb-dom0 -i xenbr+ -m physdev --physdev-is-in -g dwb-dom0-zone\n\
          -A dwb-dom0 -i xenapi -m physdev --physdev-is-in -g dwb-dom0-zone\n\
          -A dwb-dom0 -m addrtype --src-type LOCAL -j CT --notrack\n\
-         -A dwb-dom0-forged ! -d ff00::/8 -m addrtype ! --dst-type LOCAL -g dwb-dom0-others\n\
+         -A dwb-dom0-forged ! -d ff00::/8 -m addrtype ! --dst-type LOCAL,ANYCAST -g dwb-dom0-others\n\
          -A dwb-dom0-forged -j CT --notrack\n\
-         -A dwb-dom0-here -m addrtype --dst-type LOCAL -j RETURN\n-A dwb-dom0-here -j CT --zone 65535\n\
+         -A dwb-dom0-here -m addrtype --dst-type LOCAL,ANYCAST -j RETURN\n\
+         -A dwb-dom0-here -p ipv6-icmp -m icmp6 --icmpv6-type 1 -j CT --notrack\n\
+         -A dwb-dom0-here -p ipv6-icmp -m icmp6 --icmpv6-type 2 -j CT --notrack\n\
+         -A dwb-dom0-here -p ipv6-icmp -m icmp6 --icmpv6-type 3 -j CT --notrack\n\
+         -A dwb-dom0-here -p ipv6-icmp -m icmp6 --icmpv6-type 4 -j CT --notrack\n\
+         -A dwb-dom0-here -j CT --zone 65535\n\
          -A dwb-dom0-others -j dwb-raw\n-A dwb-dom0-others -j CT --notrack\n\
          -A dwb-dom0-zone -s ff00::/8 -g dwb-dom0-forged\n\
-         -A dwb-dom0-zone -m addrtype --src-type LOCAL,ANYCAST -g dwb-dom0-forged\n\
+         -A dwb-dom0-zone -m addrtype --src-type LOCAL -g dwb-dom0-forged\n\
+         -A dwb-dom0-zone -m addrtype --src-type ANYCAST --dst-type ANYCAST -g dwb-dom0-forged\n\
          -A dwb-dom0-zone -d ff00::/8 -g dwb-dom0-here\n\
-         -A dwb-dom0-zone -m addrtype --dst-type LOCAL -g dwb-dom0-here\n\
+         -A dwb-dom0-zone -m addrtype --dst-type LOCAL,ANYCAST -g dwb-dom0-here\n\
          -A dwb-dom0-zone -g dwb-dom0-others\n\
          -I PREROUTING 1 -j dwb-dom0\nCOMMIT\n"
     );

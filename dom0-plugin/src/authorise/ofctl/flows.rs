@@ -1,12 +1,15 @@
 //! The flows on `ovs-ofctl`'s standard input, one a line: our cookie, our tables, their shapes; and nothing about a bridge that
 //! is not for flows of guests' ports to decide.
 
+use std::collections::HashMap;
+
 use drawbridge_wire::{flow, limits};
 
 use super::super::grammar::is_number;
 use super::super::refuse_line;
 use super::bridge::Bridge;
-use super::line::{self, Command, Line, Problem, Which};
+use super::line::{self, Command, Deletion, Line, Problem, Which};
+use super::matches::Match;
 use super::standing::Standing;
 use super::{NAME, is_ours, pipeline};
 use crate::authorise::refuse_argument;
@@ -136,26 +139,57 @@ fn text(line: &[u8]) -> Result<&str, String> {
 pub fn check_against(bridge: &Bridge, standing: &str, input: Input<'_>) -> Result<()> {
     input.check()?;
     let mut standing = Standing::read(standing, bridge);
-    let mut last = 0;
+    // What may stand for a moment only, and has to be gone when all is done.
+    let mut passing: HashMap<(u8, u16, Match), (usize, String, u64)> = HashMap::new();
+    let (mut last, mut adds) = (0, false);
     for line in input.lines() {
         let (at, text, line) = line?;
         let mismatch = |problem| mismatch(at, problem);
         match line {
             Line::Add(flow) => {
+                adds = true;
                 bridge.check(&flow, !input.bundle).map_err(mismatch)?;
                 standing.add(&flow, text.len(), bridge).map_err(mismatch)?;
+                let lasting = bridge.check(&flow, false);
+                let place = (flow.table, flow.priority, flow.matches);
+                match lasting {
+                    Ok(()) => drop(passing.remove(&place)),
+                    Err(problem) => drop(passing.insert(place, (at, problem, flow.cookie))),
+                }
             }
-            Line::Delete(deletion) => standing.delete(&deletion),
+            Line::Delete(deletion) => {
+                standing.delete(&deletion);
+                let Deletion { cookie, mask, which } = deletion;
+                let stays = |its: u64| its & mask != cookie & mask;
+                match which {
+                    Which::One { table, priority, matches } => {
+                        let place = (table, priority, matches);
+                        if passing.get(&place).is_some_and(|(_, _, its)| !stays(*its)) {
+                            passing.remove(&place);
+                        }
+                    }
+                    Which::Table(gone) => {
+                        passing.retain(|(table, _, _), (_, _, its)| *table != gone || stays(*its));
+                    }
+                    Which::All => passing.retain(|_, (_, _, its)| stays(*its)),
+                }
+            }
         }
         if !input.bundle {
             standing.check(bridge).map_err(mismatch)?;
+        }
+        if !input.bundle && adds {
             standing.fit().map_err(|problem| refuse_line(at, problem))?;
         }
         last = at;
     }
+    if let Some((at, problem, _)) = passing.into_values().min() {
+        return Err(mismatch(at, format!("{problem}, and is not taken back")));
+    }
     standing.check(bridge).map_err(|problem| mismatch(last, problem))?;
     standing.check_leads(bridge).map_err(|problem| mismatch(last, problem))?;
-    standing.fit().map_err(|problem| refuse_line(last, problem))
+    // What only goes is never too much.
+    if adds { standing.fit().map_err(|problem| refuse_line(last, problem)) } else { Ok(()) }
 }
 
 fn mismatch(at: usize, problem: String) -> Refusal {

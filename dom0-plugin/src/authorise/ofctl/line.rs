@@ -139,6 +139,8 @@ pub(crate) fn parse(line: &str, command: Command) -> Result<Option<Line>, Proble
         (Command::DeleteStrict, Some(table)) => {
             Which::One { table, priority: priority.unwrap_or(FLOW_DEFAULT_PRIORITY), matches }
         }
+        // A switch looks in table 0 then, or nowhere.
+        (Command::DeleteStrict, None) => return Err("a deletion of one flow must name its table".into()),
         _ if priority.is_some() || !matches.fields().is_empty() => {
             return Err("a deletion of more than one flow names a cookie, and a table, only".into());
         }

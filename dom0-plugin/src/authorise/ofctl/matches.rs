@@ -225,7 +225,8 @@ fn read(name: &str, text: &str) -> Option<Option<Field>> {
         "dl_src" => hardware(Name::From),
         "dl_dst" => match text {
             "01:00:00:00:00:00/01:00:00:00:00:00" => Some(Field { name: Name::To, value: MANY, mask: MANY }),
-            _ => hardware(Name::To),
+            // A group's address is nobody's own.
+            _ => hardware(Name::To).filter(|to| to.value & MANY == 0),
         },
         "nw_proto" => decimal(Name::Protocol, 8),
         "nw_src" => v4(Name::Source4, text),

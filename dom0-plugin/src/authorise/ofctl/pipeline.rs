@@ -165,6 +165,9 @@ pub(crate) fn check(flow: &Flow) -> Result<(), String> {
     shape.actions(flow)
 }
 
+/// The priority in table 0 of what the wire brings for somebody, below what it brings for many.
+pub(super) const FROM_WIRE: u16 = 45_500;
+
 /// Where what dom0 and the wire say comes by, what a flow matches says how high it stands: none hides another.
 fn stands(flow: &Flow) -> Result<(), String> {
     let names: Vec<Name> = flow.matches.fields().iter().map(|field| field.name).collect();
@@ -178,8 +181,10 @@ fn stands(flow: &Flow) -> Result<(), String> {
         },
         (MANY | REST_OUTPUT, [register]) if *register == network => 50,
         (WIRE, [Name::Vlan]) => 50,
+        (HOOK, [Name::InPort, Name::Vlan]) if flow.actions == [Action::Resubmit(WIRE)] => FROM_WIRE,
         (TRACK_TO | REST, []) => 0,
         (TRACK_TO, _) if flow.actions.is_empty() && flow.matches.is_ip() => 1,
+        (TRACK_TO, _) if matches!(flow.actions.as_slice(), [Action::Track { .. }]) => 5,
         (TRACK_TO, _) if flow.actions.is_empty() => return Err("drops what is not tracked".to_owned()),
         (UNTAGGED | OURS | DELIVER | MANY | REST_OUTPUT | WIRE, _) => {
             return Err(format!("flows of table {} do not match that", flow.table));

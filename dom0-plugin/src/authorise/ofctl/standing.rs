@@ -9,10 +9,21 @@ use super::actions::{self, Action};
 use super::bridge::{Bridge, Role, STRANGER, UNSEEN};
 use super::line::{Deletion, Flow, Which};
 use super::matches::{Header, Match, Name, To};
-use super::pipeline::{DELIVER, HOOK, MANY, NETWORK, OUTPUT, REST, REST_OUTPUT, TO, TRACK_TO, WIRE};
+use super::pipeline::{
+    DELIVER, FROM_WIRE, HOOK, MANY, NETWORK, OUTPUT, REST, REST_OUTPUT, TO, TRACK_TO, WIRE,
+};
 
 /// What a switch says of a flow besides the flow: counters with a value, flags without.
-const STATISTICS: [&str; 5] = ["duration", "n_packets", "n_bytes", "idle_age", "hard_age"];
+const STATISTICS: [&str; 8] = [
+    "duration",
+    "n_packets",
+    "n_bytes",
+    "idle_age",
+    "hard_age",
+    "idle_timeout",
+    "hard_timeout",
+    "importance",
+];
 const FLAGS: [&str; 5] =
     ["send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts"];
 
@@ -56,8 +67,10 @@ enum Part {
 enum Lead {
     /// What is for many on a network, which gets a number.
     ToMany { tag: Option<u16>, number: u32 },
-    /// What comes from the wire with this header, for one MAC.
-    FromWire(Option<Header>),
+    /// What comes from a wire with this header, for one MAC.
+    FromWire(u16, Option<Header>),
+    /// What comes from there for many.
+    ManyFromWire(u16, Option<Header>),
     /// From there, with this header, to a MAC.
     WireTo(Option<Header>, u64),
     /// A table in which what no other flow speaks of goes on.
@@ -181,8 +194,8 @@ impl Standing {
         if self.ours > limits::FLOWS {
             return Err(format!("more than {} flows of ours on a bridge", limits::FLOWS));
         }
-        if self.bytes > limits::OUTPUT_BYTES {
-            return Err(format!("more flows than could be read back in {} bytes", limits::OUTPUT_BYTES));
+        if self.bytes > limits::DUMPED_FLOW_BYTES {
+            return Err(format!("more flows than could be read back in {} bytes", limits::DUMPED_FLOW_BYTES));
         }
         Ok(())
     }
@@ -220,12 +233,13 @@ impl Standing {
                     Lead::Otherwise(REST),
                     Lead::Copies { tag, number },
                 ],
-                Lead::FromWire(header) => {
+                Lead::FromWire(wire, header) => {
                     let tag = match header {
                         Some(Header::Id(id)) if id != 0 => Some(id),
                         _ => None,
                     };
-                    bridge.dom0s(tag).filter_map(|(_, mac)| Some(Lead::WireTo(header, mac?))).collect()
+                    let dom0s = bridge.dom0s(tag).filter_map(|(_, mac)| Some(Lead::WireTo(header, mac?)));
+                    dom0s.chain([Lead::ManyFromWire(wire, header)]).collect()
                 }
                 _ => continue,
             };
@@ -306,6 +320,13 @@ fn parts(flow: &Flow, bridge: &Bridge) -> Vec<Part> {
             });
             return ports.collect();
         }
+        (HOOK, [Name::InPort, Name::Vlan, Name::To]) => {
+            let lead = lead(flow, &names, bridge);
+            let above = priority > u64::from(FROM_WIRE);
+            let from_wire = port.filter(|_| lead.is_some() && above);
+            let from_wire = from_wire.map(|port| Lead::ManyFromWire(port, matches.header()));
+            return lead.into_iter().chain(from_wire).map(Part::Leads).collect();
+        }
         _ => lead(flow, &names, bridge).map(Part::Leads),
     };
     part.into_iter().collect()
@@ -336,7 +357,7 @@ fn lead(flow: &Flow, names: &[Name], bridge: &Bridge) -> Option<Lead> {
             Some(Lead::ToMany { tag: tag.filter(|_| bridge.trunks().next().is_some()), number })
         }
         (HOOK, [Name::InPort, Name::Vlan]) if *actions == [Action::Resubmit(WIRE)] => {
-            Some(Lead::FromWire(header))
+            Some(Lead::FromWire(matches.in_port()?, header))
         }
         (WIRE, [Name::Vlan, Name::To]) if *actions == [Action::Normal] => match matches.to()? {
             To::One(mac) => Some(Lead::WireTo(header, mac)),

@@ -167,7 +167,10 @@ impl<'w, 'a> Rule<'w, 'a> {
             "--mark" => self.modules.last() == Some(&"connmark") && is_our_mark(value),
             "--mac-source" => is_mac(value),
             "--src-type" | "--dst-type" => {
-                is_list(value, ADDRESS_TYPES.len(), |t| ADDRESS_TYPES.contains(&t))
+                // The kernel knows no others for IPv6, and would refuse the second table of two.
+                let v4 = self.family == Family::Ipv4;
+                let known = |t: &str| v4 || !matches!(t, "BROADCAST" | "PROHIBIT" | "BLACKHOLE");
+                is_list(value, ADDRESS_TYPES.len(), |t| ADDRESS_TYPES.contains(&t) && known(t))
             }
             _ => false,
         })
