@@ -150,9 +150,12 @@ fn stateless(family: Family, names: &Names) -> Vec<Rule> {
     }
 }
 
-/// `dwb-untracked`, IPv6 only.
+/// `dwb-untracked`, IPv6 only: what the kernel never tracks comes back (`nf_conntrack_proto_icmpv6.c`).
 pub(super) fn untracked() -> Vec<Rule> {
-    vec![Rule::new([Match::Protocol(Protocol::ICMPV6)], Target::Return), Rule::always(DEFAULT_VERDICT)]
+    let never = (icmpv6::MLD_QUERY..icmpv6::REDIRECT).chain([icmpv6::MLDV2_REPORT]);
+    let mut rules: Vec<Rule> = never.map(|kind| Rule::new(icmp6(kind), Target::Return)).collect();
+    rules.push(Rule::always(DEFAULT_VERDICT));
+    rules
 }
 
 /// §3 egress 1 for IPv4: the port's own addresses, and a DHCP client that has none yet.
