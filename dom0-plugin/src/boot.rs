@@ -126,7 +126,7 @@ fn are_all(bridges: &Bridges) -> bool {
     boundary::NAMES.iter().all(|name| bridges.contains(*name))
 }
 
-/// What passes where every bridge is closed: whoever mends it may be a guest of this host. ARP is nothing to iptables.
+/// What passes where every bridge is closed, so that the driver can mend it: it may be a guest of this host. iptables does not see ARP.
 fn essentials(family: Family) -> Vec<String> {
     let xapi = [
         "-A dwb-unknown-from -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 443 -j RETURN",

@@ -89,7 +89,7 @@ impl Bridge {
             HOOK => self.hook(flow, in_port),
             UNTAGGED if in_port != Some(Role::Guest) && flow.actions.is_empty() && !step => {
                 match flow.matches.fields() {
-                    // Who is not known.
+                    // Packets of ports that no other flow knows.
                     [] => Ok(()),
                     _ => Err("drops what comes from a port that is no guest's".to_owned()),
                 }
